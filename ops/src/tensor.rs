@@ -1,0 +1,211 @@
+//! Tensors: a shape, a number format and reference-counted bytes that nobody changes again.
+//!
+//! A tensor is written once, by the operator that makes it, and shared from then on: a clone and
+//! a message to another actor of the same process copy no byte.
+
+use std::{borrow::Cow, ops::Range};
+
+use bytes::Bytes;
+use half::bf16;
+use serde::{Deserialize, Serialize};
+
+/// A number format.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub enum DType {
+    /// IEEE single precision.
+    F32,
+    /// The upper half of an F32, as trainers store activations and weights.
+    Bf16,
+    /// Token numbers, expert numbers and row counts.
+    I32,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 => 4,
+            DType::Bf16 => 2,
+        }
+    }
+}
+
+/// Values of one format in row-major order; cheap to clone, never written again.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    dtype: DType,
+    bytes: Bytes,
+}
+
+/// Gives a vector of plain numbers to `Bytes` without copying it.
+struct Owned<T>(Vec<T>);
+
+impl<T: bytemuck::NoUninit> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+fn into_bytes<T: bytemuck::NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
+    Bytes::from_owner(Owned(values))
+}
+
+impl Tensor {
+    /// Wraps single-precision values.
+    ///
+    /// # Panics
+    ///
+    /// If `values` does not have the length that `shape` says.
+    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
+        Tensor { shape: shape.to_vec(), dtype: DType::F32, bytes: into_bytes(values) }
+    }
+
+    /// Wraps whole numbers: tokens, experts, counts.
+    ///
+    /// # Panics
+    ///
+    /// If `values` does not have the length that `shape` says.
+    pub fn from_i32(shape: &[usize], values: Vec<i32>) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
+        Tensor { shape: shape.to_vec(), dtype: DType::I32, bytes: into_bytes(values) }
+    }
+
+    /// Rounds single-precision values to `dtype`, to nearest even; F32 keeps them as they are.
+    ///
+    /// # Panics
+    ///
+    /// If `dtype` is [`DType::I32`] or the length does not fit `shape`.
+    pub fn rounded(shape: &[usize], values: Vec<f32>, dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Tensor::from_f32(shape, values),
+            DType::Bf16 => {
+                assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
+                let mut rounded = vec![bf16::ZERO; values.len()];
+                half::slice::HalfFloatSliceExt::convert_from_f32_slice(&mut rounded[..], &values);
+                let bytes = into_bytes(rounded);
+                Tensor { shape: shape.to_vec(), dtype, bytes }
+            }
+            DType::I32 => panic!("whole numbers are not rounded"),
+        }
+    }
+
+    /// Takes bytes that came from elsewhere, copying them only if they lie badly in memory.
+    ///
+    /// # Panics
+    ///
+    /// If the number of bytes is not what shape and format say.
+    pub fn from_bytes(shape: &[usize], dtype: DType, bytes: Bytes) -> Self {
+        assert_eq!(shape.iter().product::<usize>() * dtype.size(), bytes.len());
+        let aligned = bytes.as_ptr() as usize % dtype.size() == 0;
+        let bytes = if aligned { bytes } else { realigned(dtype, &bytes) };
+        Tensor { shape: shape.to_vec(), dtype, bytes }
+    }
+
+    /// Extents of the dims, slowest first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Format of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The elements as they lie in memory.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element, as for an expert that got no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values in single precision; borrowed unless they have to be widened.
+    ///
+    /// # Panics
+    ///
+    /// If the tensor holds whole numbers.
+    pub fn f32(&self) -> Cow<'_, [f32]> {
+        match self.dtype {
+            DType::F32 => Cow::Borrowed(cast(&self.bytes)),
+            DType::Bf16 => {
+                let narrow: &[bf16] = cast(&self.bytes);
+                let mut wide = vec![0.0; narrow.len()];
+                half::slice::HalfFloatSliceExt::convert_to_f32_slice(narrow, &mut wide);
+                Cow::Owned(wide)
+            }
+            DType::I32 => panic!("whole numbers are not read as floats"),
+        }
+    }
+
+    /// The values of a tensor of whole numbers.
+    ///
+    /// # Panics
+    ///
+    /// If the tensor holds floats.
+    pub fn i32(&self) -> &[i32] {
+        assert_eq!(self.dtype, DType::I32, "floats are not read as whole numbers");
+        cast(&self.bytes)
+    }
+
+    /// The given rows of the first dim, sharing memory with this tensor.
+    ///
+    /// # Panics
+    ///
+    /// If the rows are not all there.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let row = self.shape[1..].iter().product::<usize>() * self.dtype.size();
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let bytes = self.bytes.slice(rows.start * row..rows.end * row);
+        Tensor { shape, dtype: self.dtype, bytes }
+    }
+}
+
+/// Reads bytes as numbers; an empty slice may lie anywhere.
+fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
+    if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
+}
+
+fn realigned(dtype: DType, bytes: &[u8]) -> Bytes {
+    match dtype {
+        DType::F32 => into_bytes(bytemuck::pod_collect_to_vec::<u8, f32>(bytes)),
+        DType::Bf16 => into_bytes(bytemuck::pod_collect_to_vec::<u8, bf16>(bytes)),
+        DType::I32 => into_bytes(bytemuck::pod_collect_to_vec::<u8, i32>(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_share_memory_with_the_whole() {
+        let whole = Tensor::from_f32(&[3, 2], vec![1., 2., 3., 4., 5., 6.]);
+        let part = whole.rows(1..3);
+        assert_eq!(part.f32().as_ref(), [3., 4., 5., 6.]);
+        assert_eq!(part.bytes().as_ptr() as usize, whole.bytes().as_ptr() as usize + 8);
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let x = Tensor::rounded(&[2], vec![1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0], DType::Bf16);
+        assert_eq!(x.f32().as_ref(), [1.0, 1.0 + 4.0 / 256.0]);
+    }
+
+    #[test]
+    fn badly_aligned_bytes_are_copied() {
+        let mut raw = vec![0_u8];
+        raw.extend(2.5_f32.to_ne_bytes());
+        let x = Tensor::from_bytes(&[1], DType::F32, Bytes::from(raw).slice(1..));
+        assert_eq!(x.f32().as_ref(), [2.5]);
+    }
+}
