@@ -1,0 +1,3 @@
+//! Checks that need more than one crate, in one binary.
+
+mod tidy;
