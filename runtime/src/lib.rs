@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Runs a plan: actors, mailboxes, optimizer phase, checkpoints, generation.
+
+pub mod checkpoint;
+pub mod feed;
