@@ -2,12 +2,12 @@
 
 use crate::reduce::add;
 
-/// `y[t] = table[token[t]]`, rows of `width`.
+/// `y[t] = table[token[t]]`, rows of `width` elements of any kind.
 ///
 /// # Panics
 ///
 /// If a token is not in the table.
-pub fn gather(table: &[f32], width: usize, tokens: &[i32], y: &mut [f32]) {
+pub fn gather<T: Copy>(table: &[T], width: usize, tokens: &[i32], y: &mut [T]) {
     for (y, &token) in y.chunks_exact_mut(width).zip(tokens) {
         y.copy_from_slice(&table[token as usize * width..][..width]);
     }

@@ -143,6 +143,18 @@ pub fn product(c: MatrixMut<'_>, output: Output, alpha: f32, a: Matrix<'_>, b: M
     time::stop(started);
 }
 
+/// `a b` in new memory, row-major.
+///
+/// # Panics
+///
+/// If the extents do not fit each other.
+pub fn multiply(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let (rows, cols) = (a.layout.rows, b.layout.cols);
+    let mut c = vec![0.0; rows * cols];
+    product(MatrixMut::new(&mut c, rows, cols), Output::Write, 1.0, a, b);
+    c
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

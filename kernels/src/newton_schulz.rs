@@ -4,8 +4,7 @@
 
 use crate::{
     gemm::{Matrix, MatrixMut, Output, product},
-    reduce::sum_of_squares,
-    vector::widest,
+    reduce::{scale, sum_of_squares},
 };
 
 /// `a`, `b` and `c` of `X <- a X + (b A + c A^2) X`, `A = X X^T`.
@@ -20,8 +19,8 @@ const SMALLEST_NORM: f64 = 1e-7;
 /// A tall matrix is worked on as its transpose, which makes the products smaller.
 pub fn newton_schulz(g: &[f32], rows: usize, cols: usize, steps: usize) -> Vec<f32> {
     let (n, m) = (rows.min(cols), rows.max(cols));
-    let scale = (1.0 / (sum_of_squares(g).sqrt() + SMALLEST_NORM)) as f32;
-    let mut x: Vec<f32> = oriented(g, rows, cols).iter().map(|x| x * scale).collect();
+    let inverse = (1.0 / (sum_of_squares(g).sqrt() + SMALLEST_NORM)) as f32;
+    let mut x: Vec<f32> = oriented(g, rows, cols).iter().map(|x| x * inverse).collect();
     let (mut gram, mut poly, mut next) = (vec![0.0; n * n], vec![0.0; n * n], vec![0.0; n * m]);
     let (a, b, c) = COEFFICIENTS;
     for _ in 0..steps {
@@ -29,10 +28,10 @@ pub fn newton_schulz(g: &[f32], rows: usize, cols: usize, steps: usize) -> Vec<f
         product(MatrixMut::new(&mut gram, n, n), Output::Write, 1.0, x_nm, x_nm.transposed());
         poly.copy_from_slice(&gram);
         let gram = Matrix::new(&gram, n, n);
-        scale_by(&mut poly, b);
+        scale(&mut poly, b);
         product(MatrixMut::new(&mut poly, n, n), Output::Add, c, gram, gram);
         next.copy_from_slice(&x);
-        scale_by(&mut next, a);
+        scale(&mut next, a);
         let poly = Matrix::new(&poly, n, n);
         product(MatrixMut::new(&mut next, n, m), Output::Add, 1.0, poly, x_nm);
         std::mem::swap(&mut x, &mut next);
@@ -42,14 +41,6 @@ pub fn newton_schulz(g: &[f32], rows: usize, cols: usize, steps: usize) -> Vec<f
 
 fn oriented(g: &[f32], rows: usize, cols: usize) -> std::borrow::Cow<'_, [f32]> {
     if rows > cols { transposed(g, rows, cols).into() } else { g.into() }
-}
-
-fn scale_by(values: &mut [f32], factor: f32) {
-    #[inline(always)]
-    fn body(values: &mut [f32], factor: f32) {
-        values.iter_mut().for_each(|x| *x *= factor);
-    }
-    widest(|| body(values, factor));
 }
 
 /// The transpose of a `[rows, cols]` matrix, in square blocks that stay in the cache.

@@ -1,4 +1,4 @@
-//! Sums and maxima in one fixed order: sixteen partial results, joined by a fixed tree.
+//! Sums, maxima and scaling; sums in one fixed order: sixteen partial results, joined by a fixed tree.
 
 use crate::vector::widest;
 
@@ -80,6 +80,15 @@ pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
     widest(|| body(y, a, x));
 }
 
+/// `y[i] *= a`.
+pub fn scale(y: &mut [f32], a: f32) {
+    #[inline(always)]
+    fn body(y: &mut [f32], a: f32) {
+        y.iter_mut().for_each(|y| *y *= a);
+    }
+    widest(|| body(y, a));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +108,7 @@ mod tests {
         let mut y = vec![1.0, 2.0];
         add(&mut y, &[1.0, 1.0]);
         add_scaled(&mut y, 0.5, &[2.0, 4.0]);
-        assert_eq!(y, [3.0, 5.0]);
+        scale(&mut y, 2.0);
+        assert_eq!(y, [6.0, 10.0]);
     }
 }
