@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The door: job files, the command line and reports for people.
+
+pub mod train;
+pub mod verify;
+pub mod view;
