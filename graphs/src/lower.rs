@@ -21,7 +21,7 @@ const DEGREE_LIMIT: usize = 1 << 20;
 const MICROBATCH_LIMIT: usize = 1 << 10;
 
 /// Chunks times microbatches of the longest step that is planned.
-const STEP_LIMIT: usize = 1 << 22;
+const STEP_LIMIT: usize = 1 << 18;
 
 /// Lowers a model to a plan; the same for the same arguments, on every rank.
 ///

@@ -15,7 +15,7 @@ fn pipeline(stages: usize, virtual_stages: usize, microbatches: usize) -> Pipeli
 }
 
 /// The folder of outside references, if it is there.
-fn golden(part: &str) -> Option<PathBuf> {
+pub(crate) fn golden(part: &str) -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
     let root = std::env::var_os("TROUPE_GOLDEN").map_or_else(beside, PathBuf::from);
     let path = root.join(part);

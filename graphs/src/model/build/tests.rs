@@ -69,7 +69,7 @@ fn every_mistake_is_named_at_once() {
             "M106 node `a` reads `embad`, which does not exist; did you mean `embed`?",
             "M107 node `b` reads `c`, which comes only after it; edges run downwards",
             "M109 node `c` reads `in`, which only nodes of a block have",
-            "M108 node `c` reads `embed.1`, but that node has 1 outputs, counted from 0",
+            "M108 node `c` reads `embed.1`, but outputs are counted from 0 and there are only 1",
             "M111 node `d` does not fit its input: RmsNorm expects [t, d=8], got [t, 9]",
         ]
     );
