@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Job files, the command line and reports for people.
+
+pub mod data;
