@@ -12,11 +12,38 @@
 //! Values are computed in f32 whatever the format of the inputs, and rounded once, when an
 //! output is written: that is what "BF16 with F32 accumulation" means here.
 
+mod add;
+mod combine;
+mod cross_entropy;
+mod dispatch;
+mod embedding;
+mod grouped_linear;
+mod linear;
+mod mla_attention;
+mod rms_norm;
+mod router;
+mod shape;
+mod split;
+mod swiglu;
 mod tensor;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::tensor::{DType, Tensor};
+pub use crate::{
+    add::Add,
+    combine::Combine,
+    cross_entropy::CrossEntropy,
+    dispatch::Dispatch,
+    embedding::Embedding,
+    grouped_linear::GroupedLinear,
+    linear::Linear,
+    mla_attention::{MlaAttention, Yarn},
+    rms_norm::RmsNorm,
+    router::Router,
+    split::Split,
+    swiglu::SwiGlu,
+    tensor::{DType, Tensor},
+};
 
 /// One node's mathematics, split the way pipeline schedules need it.
 ///
@@ -269,4 +296,7 @@ macro_rules! operators {
     };
 }
 
-operators! {}
+operators! {
+    Embedding, RmsNorm, Linear, Split, MlaAttention, SwiGlu, Router, Dispatch, GroupedLinear,
+    Combine, Add, CrossEntropy,
+}

@@ -98,7 +98,7 @@ impl Tensor {
     /// If the number of bytes is not what shape and format say.
     pub fn from_bytes(shape: &[usize], dtype: DType, bytes: Bytes) -> Self {
         assert_eq!(shape.iter().product::<usize>() * dtype.size(), bytes.len());
-        let aligned = bytes.as_ptr() as usize % dtype.size() == 0;
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size());
         let bytes = if aligned { bytes } else { realigned(dtype, &bytes) };
         Tensor { shape: shape.to_vec(), dtype, bytes }
     }
