@@ -200,7 +200,7 @@ fn matching(pattern: &str) -> Result<Vec<Entry>, DataError> {
     for path in paths {
         let path = path.map_err(|error| {
             let path = error.path().to_path_buf();
-            cannot("read", path)(error.into_error())
+            cannot("read", path)(error.into())
         })?;
         if path.is_file() {
             let name = path.display().to_string();
