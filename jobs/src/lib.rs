@@ -1,3 +1,4 @@
 //! Job files, the command line and reports for people.
 
 pub mod data;
+pub mod huggingface;
