@@ -71,9 +71,7 @@ impl Plot<'_> {
         let (first, last) = self.steps();
         let ((width, height), (left, bottom)) = (SIZE, MARGIN);
         let x = |step: f64| left + (step - first) / (last - first) * (width - left - 16.0);
-        let y = |value: f64| {
-            30.0 + (high - value) / (high - low) * (height - bottom - 30.0)
-        };
+        let y = |value: f64| 30.0 + (high - value) / (high - low) * (height - bottom - 30.0);
         let path: Vec<String> = self
             .finite()
             .map(|(step, value)| format!("{:.1},{:.1}", x(step as f64), y(value)))
