@@ -57,11 +57,11 @@ impl FromStr for Action {
     fn from_str(text: &str) -> Result<Self, ActionError> {
         let error = || ActionError(text.to_string());
         let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?;
-        let work = match &text[at..=at] {
-            "F" => Work::Forward,
-            "I" => Work::BackwardInput,
-            "W" => Work::BackwardWeight,
-            "B" => Work::Backward,
+        let work = match text.as_bytes()[at] {
+            b'F' => Work::Forward,
+            b'I' => Work::BackwardInput,
+            b'W' => Work::BackwardWeight,
+            b'B' => Work::Backward,
             _ => return Err(error()),
         };
         let number = |part: &str| part.parse().map_err(|_| error());

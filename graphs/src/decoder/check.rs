@@ -1,0 +1,81 @@
+//! Ranges of a decoder's fields.
+
+use crate::{decoder::Decoder, model::ModelError};
+
+impl Decoder {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// All the fields out of range, in the order of the struct.
+    pub fn check(&self) -> Result<(), Vec<ModelError>> {
+        let mut errors = self.not_positive();
+        errors.extend(self.not_fitting());
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Sizes that may not be zero.
+    fn not_positive(&self) -> Vec<ModelError> {
+        let mut sizes = vec![
+            ("layers", self.layers),
+            ("hidden", self.hidden),
+            ("vocab", self.vocab),
+            ("heads", self.heads),
+            ("q_rank", self.q_rank.unwrap_or(1)),
+            ("kv_rank", self.kv_rank),
+            ("nope", self.nope),
+            ("rope", self.rope),
+            ("value", self.value),
+        ];
+        if self.dense_layers > 0 {
+            sizes.push(("dense_width", self.dense_width));
+        }
+        if self.dense_layers < self.layers {
+            sizes.push(("experts", self.experts));
+            sizes.push(("expert_width", self.expert_width));
+            sizes.push(("groups", self.groups));
+        }
+        let zero = sizes.into_iter().filter(|&(_, size)| size == 0);
+        zero.map(|(field, size)| wrong(field, size, "1 or more".into())).collect()
+    }
+
+    /// Fields that have to fit each other.
+    fn not_fitting(&self) -> Vec<ModelError> {
+        let mut errors = Vec::new();
+        let mut expect = |right: bool, error: ModelError| {
+            if !right {
+                errors.push(error);
+            }
+        };
+        let Decoder { layers, dense_layers, experts, experts_per_token, groups, .. } = *self;
+        let at_most = format!("at most the {layers} of `layers`");
+        expect(dense_layers <= layers, wrong("dense_layers", dense_layers, at_most));
+        expect(self.rope % 2 == 0, wrong("rope", self.rope, "an even width".into()));
+        let eps = self.norm_eps;
+        expect(eps >= 0.0 && eps.is_finite(), wrong("norm_eps", eps, "0 or more".into()));
+        let std = self.init_std;
+        expect(std >= 0.0 && std.is_finite(), wrong("init_std", std, "0 or more".into()));
+        let theta = self.rope_theta;
+        expect(theta > 1.0 && theta.is_finite(), wrong("rope_theta", theta, "over 1".into()));
+        if dense_layers >= layers {
+            return errors;
+        }
+        let divisor = format!("a divisor of the {experts} experts");
+        expect(groups == 0 || experts % groups == 0, wrong("groups", groups, divisor));
+        let chosen = self.groups_per_token;
+        let of_groups = format!("1 to the {groups} of `groups`");
+        expect((1..=groups).contains(&chosen), wrong("groups_per_token", chosen, of_groups));
+        let open = experts / groups.max(1) * chosen.min(groups);
+        let of_experts = format!("1 to {open}, the experts a token may choose from");
+        let k = experts_per_token;
+        expect((1..=open).contains(&k), wrong("experts_per_token", k, of_experts));
+        let scaling = self.scaling;
+        let finite = scaling > 0.0 && scaling.is_finite();
+        expect(finite, wrong("scaling", scaling, "over 0".into()));
+        errors
+    }
+}
+
+fn wrong(field: &'static str, got: impl ToString, expected: String) -> ModelError {
+    ModelError::Field { field, got: got.to_string(), expected }
+}

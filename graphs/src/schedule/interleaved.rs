@@ -1,0 +1,86 @@
+//! Interleaved 1F1B: every stage holds `v` chunks and works through them in groups of `g`
+//! microbatches.
+//!
+//! Narayanan et al., arXiv:2104.04473, section 2.2, with the groups and warm-up of Megatron-LM's
+//! `schedules.py`. Stage `r` warms up with `2(p - r - 1) + (v - 1) g` forward passes. Kimi K2
+//! (arXiv:2507.20534, section 2.4.2) adds one, so that in the steady phase each forward pass is
+//! independent of the backward pass beside it. Idle `(p - 1)(F + B)` of a chunk either way; the
+//! extra one costs one chunk of activations.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    action::{Action, Work},
+    schedule::{Pipeline, Unfit, alternate},
+};
+
+/// Parameters of interleaved 1F1B.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Interleaved {
+    /// Forward passes of the warm-up beyond the least.
+    pub extra_warmup: usize,
+    /// Whether the weight gradients are split off and follow the send of the input's gradient.
+    pub split_backward: bool,
+    /// Microbatches of one chunk before the next chunk's turn; left out: as many as stages.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub group: Option<usize>,
+}
+
+/// Reads a number that stands there, so that no file has to write `Some`.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    usize::deserialize(deserializer).map(Some)
+}
+
+impl Interleaved {
+    /// Microbatches of a group: those asked for, or `p`, or all if there are fewer.
+    fn group(&self, pipeline: Pipeline) -> usize {
+        self.group.unwrap_or(pipeline.stages.min(pipeline.microbatches))
+    }
+
+    /// A group has at least `p` microbatches, or all; the last, shorter one too, or it is full.
+    pub(super) fn fits(&self, pipeline: Pipeline) -> Result<(), Unfit> {
+        let Pipeline { stages: p, microbatches: m, .. } = pipeline;
+        let group = self.group(pipeline);
+        if legal(p, m, group) {
+            return Ok(());
+        }
+        let below = (1..m).rev().find(|&fewer| legal(p, fewer, group.min(fewer)));
+        let above = (m + 1..=m + p.max(group)).find(|&more| legal(p, more, group));
+        let microbatches = below.into_iter().chain(above).collect();
+        let groups = (1..=m).filter(|&group| legal(p, m, group)).take(4).collect();
+        Err(Unfit::Groups { group, microbatches, groups })
+    }
+
+    /// The actions of one stage.
+    pub(super) fn order(&self, pipeline: Pipeline, stage: usize) -> Vec<Action> {
+        let Pipeline { stages: p, virtual_stages: v, .. } = pipeline;
+        let group = self.group(pipeline);
+        let warm_up = 2 * (p - stage - 1) + (v - 1) * group + self.extra_warmup;
+        let turns = |work: Work, last_first: bool| {
+            let turn = turns(pipeline, group, last_first);
+            let action = |(turn, microbatch)| Action { chunk: turn * p + stage, work, microbatch };
+            turn.into_iter().map(action).collect()
+        };
+        alternate(warm_up, turns(Work::Forward, false), turns(Work::Backward, true))
+    }
+}
+
+fn legal(stages: usize, microbatches: usize, group: usize) -> bool {
+    let rest = microbatches.checked_rem(group);
+    let whole = rest.is_some_and(|rest| rest == 0 || rest >= stages);
+    whole && group <= microbatches && (group >= stages || group == microbatches)
+}
+
+/// All (virtual stage, microbatch) in the order of their turns.
+fn turns(pipeline: Pipeline, group: usize, last_first: bool) -> Vec<(usize, usize)> {
+    let Pipeline { virtual_stages: v, microbatches: m, .. } = pipeline;
+    let mut turns = Vec::with_capacity(v * m);
+    for start in (0..m).step_by(group) {
+        for turn in 0..v {
+            let turn = if last_first { v - 1 - turn } else { turn };
+            turns.extend((start..m.min(start + group)).map(|microbatch| (turn, microbatch)));
+        }
+    }
+    turns
+}

@@ -1,0 +1,1 @@
+//! Orders against outside references.
