@@ -24,12 +24,11 @@ impl<'de> Fields<'de> {
     pub fn new(
         record: Span,
         fields: &'de [Field],
-        known: &'static [&'static str],
         poison: &'de Poison,
     ) -> Self {
-        let missing = known.iter().filter(|name| poison.lacks(record, name)).copied();
+        let missing = poison.missing(record).collect();
         let fields = fields.iter().rev().filter(|field| !poison.has(field.name.span));
-        Fields { fields: fields.collect(), missing: missing.collect(), poison }
+        Fields { fields: fields.collect(), missing, poison }
     }
 }
 

@@ -39,15 +39,17 @@ impl Poison {
 
     /// Whether a value was invented for a field that is missing in this record.
     pub fn misses(&self, record: Span) -> bool {
-        self.0.iter().any(|(place, field)| !field.is_empty() && *place == record)
+        self.missing(record).next().is_some()
     }
 
     fn has(&self, span: Span) -> bool {
         self.0.contains(&(span, ""))
     }
 
-    fn lacks(&self, record: Span, field: &'static str) -> bool {
-        self.0.contains(&(record, field))
+    /// Fields to be invented for a record.
+    fn missing(&self, record: Span) -> impl Iterator<Item = &'static str> {
+        let fields = self.0.iter().filter(move |(place, _)| *place == record);
+        fields.map(|(_, field)| *field).filter(|field| !field.is_empty())
     }
 
     /// Reads a value, or invents one in its place.

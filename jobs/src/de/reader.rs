@@ -76,7 +76,7 @@ impl<'de> Reader<'de> {
         }
         let open = self.value.span;
         let opening = written.as_ref().map_or(open.first(), |word| word.span);
-        let access = Fields::new(self.value.span, fields, known, self.poison);
+        let access = Fields::new(self.value.span, fields, self.poison);
         let result = visitor.visit_map(access);
         result.map_err(|mistake| mistake.owned(name).shown(opening).at(self.value))
     }
@@ -113,6 +113,18 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Kind::Record { name: Some(name), fields } if self.inner && fields.is_empty() => {
                 let message = format!("`{}` needs a value", name.text);
                 Err(Mistake::other(code::TYPE, message, &format!("write {}(..)", name.text)))
+            }
+            Kind::List(items) => visitor.visit_seq(Items::new(items, self.poison)),
+            Kind::Map(entries) => visitor.visit_map(Entries::new(entries, self.poison)),
+            Kind::Record { name: None, fields } => {
+                let access = Fields::new(self.value.span, fields, self.poison);
+                let result = visitor.visit_map(access);
+                result.map_err(|mistake| mistake.owned("Node"))
+            }
+            Kind::Record { name: Some(word), .. } | Kind::Tuple { name: Some(word), .. }
+                if !self.inner =>
+            {
+                visitor.visit_enum(Variant { name: &word.text, span: word.span, reader: self })
             }
             _ => Err(Mistake::invalid_type(Unexpected::Other("value"), &visitor)),
         };
