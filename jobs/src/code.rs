@@ -56,5 +56,3 @@ pub const RATE: &str = "J206";
 pub const POSITIVE: &str = "J207";
 /// Settings that do not go together.
 pub const CLASH: &str = "J208";
-/// A model that cannot be built.
-pub const MODEL: &str = "M301";

@@ -206,9 +206,8 @@ impl<T: Measure> Visitor<'_> for Reading<T> {
 fn refusal<T: Measure, E: Error>(got: &str) -> E {
     let units = T::units();
     let unit = parts(got.trim_matches('"')).map_or("", |(_, unit)| unit);
-    let near = suggestion(unit, units.iter().copied()).or_else(|| {
-        units.iter().copied().find(|candidate| candidate.eq_ignore_ascii_case(unit))
-    });
+    let near = suggestion(unit, units.iter().copied())
+        .or_else(|| units.iter().copied().find(|candidate| candidate.eq_ignore_ascii_case(unit)));
     let near = match near {
         Some(near) if !unit.is_empty() && near != unit => format!("; did you mean `{near}`?"),
         _ => String::new(),

@@ -21,11 +21,7 @@ pub struct Fields<'de> {
 
 impl<'de> Fields<'de> {
     /// Leaves out the fields that nobody knows.
-    pub fn new(
-        record: Span,
-        fields: &'de [Field],
-        poison: &'de Poison,
-    ) -> Self {
+    pub fn new(record: Span, fields: &'de [Field], poison: &'de Poison) -> Self {
         let missing = poison.missing(record).collect();
         let fields = fields.iter().rev().filter(|field| !poison.has(field.name.span));
         Fields { fields: fields.collect(), missing, poison }

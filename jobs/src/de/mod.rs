@@ -67,10 +67,7 @@ impl Poison {
 }
 
 /// Reads a tree as a `T` and reports every mistake; invented values are marked in the poison.
-pub fn read<T: DeserializeOwned>(
-    tree: &Value,
-    findings: &mut Vec<Finding>,
-) -> (Option<T>, Poison) {
+pub fn read<T: DeserializeOwned>(tree: &Value, findings: &mut Vec<Finding>) -> (Option<T>, Poison) {
     let mut poison = Poison::default();
     for _ in 0..MISTAKES {
         let mistake = match poison.give(std::marker::PhantomData, tree) {
@@ -139,9 +136,8 @@ mod tests {
         let mut findings = Vec::new();
         let tree = parse(text, source, &mut findings);
         let (top, _) = read(&tree, &mut findings);
-        let line = |f: &Finding| {
-            format!("{} {} @ {}", f.code, f.message, sources.text(f.places[0].span))
-        };
+        let line =
+            |f: &Finding| format!("{} {} @ {}", f.code, f.message, sources.text(f.places[0].span));
         (top, findings.iter().map(line).collect())
     }
 
@@ -184,8 +180,7 @@ mod tests {
 
     #[test]
     fn the_wrong_brackets_are_named() {
-        let (_, mistakes) =
-            check("(name: [], mesh: {\"pp\": 1}, shares: (x: 1), orders: (Plain))");
+        let (_, mistakes) = check("(name: [], mesh: {\"pp\": 1}, shares: (x: 1), orders: (Plain))");
         assert_eq!(
             mistakes,
             [

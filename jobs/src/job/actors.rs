@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use crate::{job::Train, quantity::ByteCount};
+use crate::{data, job::Train, quantity::ByteCount};
 
 /// One actor of a job.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -47,6 +47,8 @@ pub struct Mix(pub BTreeMap<String, f64>);
 pub enum Source {
     /// Every file that matches is one document.
     Text(String),
+    /// Every text file of a folder and its subfolders is one document.
+    Folder(PathBuf),
     /// One document a line.
     Jsonl {
         /// Files, `.jsonl` or `.jsonl.zst`.
@@ -79,6 +81,18 @@ impl Default for RustSources {
     }
 }
 
+impl From<&Source> for data::Source {
+    fn from(source: &Source) -> Self {
+        match source.clone() {
+            Source::Text(glob) => data::Source::Text { glob },
+            Source::Folder(path) => data::Source::Folder { path },
+            Source::Jsonl { glob, field } => data::Source::Jsonl { glob, field },
+            Source::Parquet { glob, column } => data::Source::Parquet { glob, column },
+            Source::RustSources(limit) => data::Source::RustSources { bytes: limit.bytes.0 },
+        }
+    }
+}
+
 /// How text becomes tokens.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -93,4 +107,14 @@ pub enum Tokenizer {
         /// Tokens.
         vocab: usize,
     },
+}
+
+impl From<&Tokenizer> for data::Choice {
+    fn from(tokenizer: &Tokenizer) -> Self {
+        match tokenizer.clone() {
+            Tokenizer::Bytes => data::Choice::Bytes,
+            Tokenizer::File(path) => data::Choice::File(path),
+            Tokenizer::Bpe { vocab } => data::Choice::Bpe { vocab },
+        }
+    }
 }

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
+use ops::optim::Optimizer;
 use serde::Deserialize;
 
-use crate::{
-    job::{LearningRate, Optimizer},
-    quantity::Count,
-};
+use crate::{job::LearningRate, quantity::Count};
 
 /// Trains the job's model.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

@@ -6,7 +6,6 @@
 mod actors;
 mod learner;
 mod model;
-mod optimizer;
 mod output;
 mod rate;
 
@@ -17,10 +16,9 @@ use ops::DType;
 use serde::Deserialize;
 
 pub use self::{
-    actors::{Actor, Corpus, Mix, Source, Tokenizer},
+    actors::{Actor, Corpus, Mix, RustSources, Source, Tokenizer},
     learner::{Init, Loss, Train},
     model::Model,
-    optimizer::{AdamW, MuonClip, Optimizer},
     output::{Checkpoint, Export, Metrics},
     rate::{Cosine, Decay, LearningRate, Linear, Wsd},
 };
@@ -108,6 +106,16 @@ pub enum Stop {
     Tokens(Count),
 }
 
+impl Stop {
+    /// Optimizer steps of `batch` tokens until then.
+    pub fn steps(self, batch: u64) -> u64 {
+        match self {
+            Stop::Steps(count) => count.0,
+            Stop::Tokens(count) => Extent::Tokens(count.0).steps(batch),
+        }
+    }
+}
+
 impl Job {
     /// The actor that learns, with its name.
     ///
@@ -122,7 +130,7 @@ impl Job {
     /// All actors that learn; a loaded job has one.
     pub fn learners(&self) -> impl Iterator<Item = (&str, &Train)> {
         self.actors.iter().filter_map(|(name, actor)| match actor {
-            Actor::Train(train) => Some((name.as_str(), train)),
+            Actor::Train(train) => Some((name.as_str(), &**train)),
             Actor::Corpus(_) | Actor::Mix(_) => None,
         })
     }
@@ -168,9 +176,6 @@ impl Job {
     /// Optimizer steps of the whole run.
     pub fn steps(&self) -> u64 {
         let (_, train) = self.learner();
-        match self.stop {
-            Stop::Steps(count) => count.0,
-            Stop::Tokens(count) => Extent::Tokens(count.0).steps(train.batch.0),
-        }
+        self.stop.steps(train.batch.0)
     }
 }

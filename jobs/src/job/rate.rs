@@ -2,8 +2,7 @@
 //!
 //! Kimi K2, arXiv:2507.20534, section 2.5; WSD: Hu et al., arXiv:2404.06395, section 4.
 
-use std::f64::consts::PI;
-
+use runtime::rate::{self, Rate, Shape};
 use serde::Deserialize;
 
 use crate::quantity::Extent;
@@ -67,36 +66,17 @@ pub struct Linear {
     pub over: Extent,
 }
 
-impl Decay {
-    /// The last rate and how long it takes to get there.
-    pub fn end(&self) -> (f64, Extent) {
-        match self {
-            Decay::Cosine(Cosine { to, over }) | Decay::Linear(Linear { to, over }) => (*to, *over),
-        }
-    }
-
-    /// The share of the fall that is left at a part `x` of the way, from one to zero.
-    fn left(&self, x: f64) -> f64 {
-        match self {
-            Decay::Cosine(_) => 0.5 * (1.0 + (PI * x).cos()),
-            Decay::Linear(_) => 1.0 - x,
-        }
-    }
-}
-
 impl LearningRate {
-    /// The rate of a step, counted from zero, when a step has `batch` tokens.
-    pub fn at(&self, step: u64, batch: u64) -> f64 {
+    /// The rate as the runtime knows it, when a step has `batch` tokens.
+    pub fn over_tokens(&self, batch: u64) -> Rate {
         let LearningRate::Wsd(wsd) = self;
-        let warmup = wsd.warmup.steps(batch);
-        if step < warmup {
-            return wsd.peak * (step + 1) as f64 / warmup as f64;
-        }
-        let (Some(stable), Some(decay)) = (wsd.stable, &wsd.decay) else { return wsd.peak };
-        let (to, over) = decay.end();
-        let gone = step.saturating_sub(stable.steps(batch)) as f64;
-        let x = (gone / over.steps(batch).max(1) as f64).min(1.0);
-        to + (wsd.peak - to) * decay.left(x)
+        let tokens = |extent: Extent| (extent.steps(batch) * batch) as f64;
+        let fall = |begin, shape, to, over| rate::Decay { shape, begin, over: tokens(over), to };
+        let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| match *decay {
+            Decay::Cosine(Cosine { to, over }) => fall(tokens(stable), Shape::Cosine, to, over),
+            Decay::Linear(Linear { to, over }) => fall(tokens(stable), Shape::Linear, to, over),
+        });
+        Rate { peak: wsd.peak, warmup_end: tokens(wsd.warmup), decay }
     }
 }
 
@@ -107,19 +87,16 @@ mod tests {
     #[test]
     fn the_rate_of_kimi_k2_is_that_of_its_report() {
         let batch = 1 << 26;
+        let over = Extent::Tokens(5_500_000_000_000);
         let rate = LearningRate::Wsd(Wsd {
             peak: 2e-4,
             warmup: Extent::Steps(500),
             stable: Some(Extent::Tokens(10_000_000_000_000)),
-            decay: Some(Decay::Cosine(Cosine {
-                to: 2e-5,
-                over: Extent::Tokens(5_500_000_000_000),
-            })),
+            decay: Some(Decay::Cosine(Cosine { to: 2e-5, over })),
         });
-        for (step, expected) in
-            [(249, 1e-4), (499, 2e-4), (149_000, 2e-4), (189_990, 1.1e-4), (240_000, 2e-5)]
-        {
-            let got = rate.at(step, batch);
+        let rate = rate.over_tokens(batch);
+        for (step, expected) in [(250, 1e-4), (149_000, 2e-4), (189_990, 1.1e-4), (240_000, 2e-5)] {
+            let got = rate.at(step * batch);
             assert!((got - expected).abs() < 1e-12, "step {step}: {got}");
         }
     }

@@ -197,8 +197,10 @@ impl Parser<'_> {
     fn record(&mut self, name: Option<Word>) -> Value {
         let (_, open) = self.advance();
         let is_named = matches!(self.current().0, Token::Word(_) | Token::Text(_));
-        let is_stray = matches!(self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0,
-            Token::Mark(':') | Token::Stray('='));
+        let is_stray = matches!(
+            self.tokens[(self.at + 1).min(self.tokens.len() - 1)].0,
+            Token::Mark(':') | Token::Stray('=')
+        );
         if self.next_is(0, ')') || (is_named && is_stray) {
             self.fields(name, open, ')')
         } else {
@@ -271,9 +273,10 @@ impl Parser<'_> {
         let start = name.as_ref().map_or(open, |n| n.span);
         let span = start.to(close);
         match (name, items.pop()) {
-            (Some(name), Some(Value { kind: Kind::Record { name: None, fields }, span: inner, .. }))
-                if items.is_empty() && !fields.is_empty() =>
-            {
+            (
+                Some(name),
+                Some(Value { kind: Kind::Record { name: None, fields }, span: inner, .. }),
+            ) if items.is_empty() && !fields.is_empty() => {
                 let message = "one pair of parentheses is enough";
                 let label = format!("write {}(..)", name.text);
                 self.report(code::PARENTHESES, inner, message, &label);

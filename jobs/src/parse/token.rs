@@ -88,7 +88,12 @@ impl<'t> Lexer<'t> {
                 self.at += usize::from(self.peek() == Some(']'));
             } else if self.rest().starts_with('#') {
                 self.take_while(|c| c != '\n');
-                self.report(start, code::COMMENT, "`#` starts no comment", "comments start with //");
+                self.report(
+                    start,
+                    code::COMMENT,
+                    "`#` starts no comment",
+                    "comments start with //",
+                );
             } else {
                 return;
             }
@@ -158,7 +163,12 @@ impl<'t> Lexer<'t> {
         }
         let whole = &self.text[start..self.at];
         let message = format!("`{whole}` is no number");
-        self.report(start, code::UNIT_QUOTES, &message, &format!("units go in quotes: \"{whole}\""));
+        self.report(
+            start,
+            code::UNIT_QUOTES,
+            &message,
+            &format!("units go in quotes: \"{whole}\""),
+        );
         Token::Text(whole.into())
     }
 
@@ -311,7 +321,11 @@ mod tests {
     #[test]
     fn strings_and_comments_are_those_of_rust() {
         check(r#""a\n\u{e9}" 'b'"#, &[Token::Text("a\né".into()), Token::Character('b')], &[]);
-        check("r#\"a\"b\"# r\"c\\\"", &[Token::Text("a\"b".into()), Token::Text("c\\".into())], &[]);
+        check(
+            "r#\"a\"b\"# r\"c\\\"",
+            &[Token::Text("a\"b".into()), Token::Text("c\\".into())],
+            &[],
+        );
         check("/* a /* b */ */ 1 // c", &[Token::Integer(1)], &[]);
         check("# note\n1", &[Token::Integer(1)], &["S003"]);
         check("'abc'", &[Token::Text("abc".into())], &["S009"]);

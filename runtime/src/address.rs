@@ -1,0 +1,71 @@
+//! Who is who: the compute actors of a plan and their numbers.
+
+use std::fmt;
+
+use graphs::{mesh::Mesh, plan::Side};
+
+/// One compute actor: a stage or an expert group, of one replica and one expert rank.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Address {
+    /// Copy of the model, along axis `dp`.
+    pub replica: usize,
+    /// Pipeline stage, along axis `pp`.
+    pub stage: usize,
+    /// Expert rank, along axis `ep`.
+    pub rank: usize,
+    /// Stage actor or expert-group actor.
+    pub side: Side,
+}
+
+impl Address {
+    /// Position among all compute actors of the mesh.
+    pub fn index(self, mesh: &Mesh) -> usize {
+        let rank = (self.replica * mesh.pp + self.stage) * mesh.ep + self.rank;
+        2 * rank + self.side as usize
+    }
+
+    /// All compute actors of a mesh, in the order of [`Address::index`].
+    pub fn all(mesh: &Mesh) -> Vec<Address> {
+        let ranks = mesh.ranks();
+        (0..2 * ranks)
+            .map(|index| {
+                let (rank, side) = (index / 2, [Side::Stage, Side::Experts][index % 2]);
+                Address {
+                    replica: rank / (mesh.pp * mesh.ep),
+                    stage: rank / mesh.ep % mesh.pp,
+                    rank: rank % mesh.ep,
+                    side,
+                }
+            })
+            .collect()
+    }
+
+    /// Position among the ranks that see different samples: `replica * ep + rank`.
+    pub fn data_rank(self, mesh: &Mesh) -> usize {
+        self.replica * mesh.ep + self.rank
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Address { replica, stage, rank, side } = self;
+        let side = match side {
+            Side::Stage => "stage",
+            Side::Experts => "experts of stage",
+        };
+        write!(f, "{side} {stage}, expert rank {rank}, replica {replica}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_numbered_without_gaps() {
+        let mesh = Mesh { pp: 3, vpp: 2, ep: 4, dp: 2 };
+        for (index, address) in Address::all(&mesh).into_iter().enumerate() {
+            assert_eq!(address.index(&mesh), index);
+        }
+    }
+}

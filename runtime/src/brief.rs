@@ -1,0 +1,36 @@
+//! What all actors of a cluster know from the start.
+
+use graphs::{model::ModelGraph, plan::Plan};
+use ops::{Context, DType, optim::Optimizer};
+
+use crate::{board::Board, share::Share};
+
+/// The plan, the model and the settings; shared and never changed.
+#[derive(Debug)]
+pub struct Brief {
+    /// What everybody does.
+    pub plan: Plan,
+    /// The nodes that the plan numbers.
+    pub graph: ModelGraph,
+    /// Holders and owner of each parameter.
+    pub shares: Vec<Share>,
+    /// Update rules and their settings.
+    pub optimizer: Optimizer,
+    /// Format of activations and of the values that forward and backward read.
+    pub dtype: DType,
+    /// Whether gradients and parameters are hashed each step, for `verify`.
+    pub audit: bool,
+    /// Where everybody writes what it is doing.
+    pub board: Board,
+}
+
+impl Brief {
+    /// What every operator call of a step has in common.
+    pub fn context(&self) -> Context {
+        Context {
+            sequence: self.plan.batch.context,
+            dtype: self.dtype,
+            loss_scale: 1.0 / self.plan.batch.tokens() as f32,
+        }
+    }
+}

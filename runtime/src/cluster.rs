@@ -1,0 +1,256 @@
+//! Starts the actors of a plan, drives steps and stops them: the conductor.
+//!
+//! All traps of actix are met here. Arbiters are kept and joined, since stopping a `System` does
+//! not wait for them; every actor has an arbiter, and so a thread, of its own, since a computing
+//! actor starves its neighbours; no timer runs in a computing actor, since it would fire late.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Addr, Arbiter, System};
+use graphs::{model::ModelGraph, plan::Plan};
+use ops::{DType, Tensor, optim::Optimizer};
+
+use crate::{
+    address::Address,
+    board::Board,
+    brief::Brief,
+    error::RunError,
+    feed::Feed,
+    init::Initial,
+    loader::{Load, Loader},
+    message::Message,
+    post::{Post, Transport},
+    rate::Rate,
+    report::{Report, StepReport},
+    share,
+    tally::Tally,
+    worker::Worker,
+};
+
+/// Everything a cluster is started from.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the actors do.
+    pub plan: Plan,
+    /// The model that the plan was lowered from.
+    pub graph: ModelGraph,
+    /// Update rules.
+    pub optimizer: Optimizer,
+    /// Learning rate by tokens.
+    pub rate: Rate,
+    /// Norm to which the gradients of AdamW parameters are clipped; Muon ignores scale.
+    pub clip: Option<f64>,
+    /// Format of activations and compute weights.
+    pub dtype: DType,
+    /// Key of all random numbers.
+    pub seed: u64,
+    /// Whether every step reports hashes.
+    pub audit: bool,
+    /// Values and optimizer states to continue from; empty for a fresh start.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Steps already done.
+    pub step: u64,
+    /// Tokens already trained on.
+    pub tokens: u64,
+    /// How long nothing may move before the watchdog speaks.
+    pub patience: Duration,
+}
+
+/// Values and optimizer states by name, and where the feed stands.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Masters under their names, states under `optimizer.<which>.<name>`.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Position of the feed after the last step.
+    pub feed: serde_json::Value,
+}
+
+/// Running actors.
+pub struct Cluster {
+    brief: Arc<Brief>,
+    post: Arc<Post>,
+    loader: Addr<Loader>,
+    reports: Receiver<Report>,
+    rate: Rate,
+    clip: Option<f64>,
+    step: u64,
+    tokens: u64,
+    position: serde_json::Value,
+    patience: Duration,
+    arbiters: Vec<Arbiter>,
+    /// Keeps actix's registry alive as long as the arbiters.
+    _system: actix::SystemRunner,
+}
+
+impl Cluster {
+    /// Starts one thread and actor for each stage, expert group and the loader.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Weights`] if the tensors to start from do not fit the model.
+    pub fn start(setup: Setup, feed: Box<dyn Feed>) -> Result<Self, RunError> {
+        let addresses = Address::all(&setup.plan.mesh);
+        let brief = Arc::new(Brief {
+            shares: share::shares(&setup.plan, &setup.graph),
+            board: Board::new(addresses.len()),
+            plan: setup.plan,
+            graph: setup.graph,
+            optimizer: setup.optimizer,
+            dtype: setup.dtype,
+            audit: setup.audit,
+        });
+        let initial = Initial::new(&brief.graph, &brief.optimizer, setup.seed, &setup.tensors)?;
+        let system = System::new();
+        let mut arbiters = Vec::new();
+        let mut workers = Vec::new();
+        for address in addresses {
+            let worker = Worker::new(address, brief.clone(), &initial);
+            let arbiter = Arbiter::new();
+            workers.push(Worker::start_in_arbiter(&arbiter.handle(), |_| worker));
+            arbiters.push(arbiter);
+        }
+        let (conductor, reports) = mpsc::channel();
+        let transport = Transport::Local { workers: workers.clone() };
+        let post = Arc::new(Post::new(brief.plan.mesh, transport, conductor));
+        workers.iter().for_each(|worker| worker.do_send(Message::Connect(post.clone())));
+        let position = feed.position();
+        let loader = Loader::new(brief.clone(), post.clone(), feed);
+        let arbiter = Arbiter::new();
+        let loader = Loader::start_in_arbiter(&arbiter.handle(), |_| loader);
+        arbiters.push(arbiter);
+        Ok(Cluster {
+            brief,
+            post,
+            loader,
+            reports,
+            rate: setup.rate,
+            clip: setup.clip,
+            step: setup.step,
+            tokens: setup.tokens,
+            position,
+            patience: setup.patience,
+            arbiters,
+            _system: system,
+        })
+    }
+
+    /// The model that is being trained.
+    pub fn graph(&self) -> &ModelGraph {
+        &self.brief.graph
+    }
+
+    /// Steps done since the start of training.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Tokens trained on since the start of training.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Trains on the next batch.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of any actor; the cluster is of no more use then.
+    pub fn step(&mut self) -> Result<StepReport, RunError> {
+        let begin = Instant::now();
+        self.tokens += self.brief.plan.batch.tokens() as u64;
+        self.step += 1;
+        self.loader.do_send(Load);
+        self.tell_all(&Message::Step);
+        let mut tally = Tally::new(&self.brief, self.step);
+        while !tally.is_complete() {
+            match self.receive()? {
+                Report::Loaded { position } => {
+                    self.position = position;
+                    tally.loaded = true;
+                }
+                Report::Computed { from, seen } => tally.computed(from, seen, begin.elapsed()),
+                Report::Joined { gradients, .. } => tally.joined(gradients),
+                other => unreachable!("{other:?} before the verdict"),
+            }
+        }
+        let lr = self.rate.at(self.tokens);
+        let verdict = tally.verdict(lr, self.clip)?;
+        self.tell_all(&Message::Verdict(Arc::new(verdict)));
+        let mut waiting = self.actors();
+        while waiting > 0 {
+            if let Report::Updated { parameters, .. } = self.receive()? {
+                tally.updated(parameters);
+                waiting -= 1;
+            }
+        }
+        Ok(tally.report(self.step, self.tokens, lr, begin.elapsed()))
+    }
+
+    /// Copies all values and optimizer states; call between steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::step`].
+    pub fn snapshot(&mut self) -> Result<Snapshot, RunError> {
+        self.tell_all(&Message::Snapshot);
+        let mut all = BTreeMap::new();
+        for _ in 0..self.actors() {
+            if let Report::Snapshot { tensors, .. } = self.receive()? {
+                all.extend(tensors);
+            }
+        }
+        Ok(Snapshot { tensors: all, feed: self.position.clone() })
+    }
+
+    fn actors(&self) -> usize {
+        2 * self.brief.plan.mesh.ranks()
+    }
+
+    fn tell_all(&self, message: &Message) {
+        for address in Address::all(&self.brief.plan.mesh) {
+            self.post.send(address, message.clone());
+        }
+    }
+
+    /// Waits for the next report; the watchdog is the patience of this wait.
+    fn receive(&self) -> Result<Report, RunError> {
+        let mut moves = self.brief.board.moves();
+        loop {
+            match self.reports.recv_timeout(self.patience) {
+                Ok(Report::Failed { actor, action, cause }) => {
+                    return Err(RunError::Actor { actor, action, cause });
+                }
+                Ok(report) => return Ok(report),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the cluster holds a sender"),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.brief.board.moves();
+                    if now == moves && !self.brief.board.anyone_works() {
+                        return Err(self.stuck());
+                    }
+                    moves = now;
+                }
+            }
+        }
+    }
+
+    fn stuck(&self) -> RunError {
+        let story = self.brief.board.story(&Address::all(&self.brief.plan.mesh));
+        RunError::Stuck { seconds: self.patience.as_secs(), story }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for arbiter in self.arbiters.drain(..) {
+            arbiter.stop();
+            // An arbiter whose thread panicked has been reported already.
+            let _ = arbiter.join();
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a run ended.
+
+use crate::{checkpoint::CheckpointError, feed::FeedError};
+
+/// A run that cannot go on; nothing on disk is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An actor failed.
+    #[error("{actor} failed at {action}: {cause}")]
+    Actor {
+        /// Who.
+        actor: String,
+        /// What it was doing.
+        action: String,
+        /// Why it could not.
+        cause: String,
+    },
+    /// Nothing moves and nobody is at work.
+    #[error("no progress for {seconds} s; who waits for whom:\n{story}")]
+    Stuck {
+        /// How long nothing moved.
+        seconds: u64,
+        /// One line for each waiting actor.
+        story: String,
+    },
+    /// A loss or gradient is not a number.
+    #[error("step {step}: {what} is not finite")]
+    NotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// Name of the tensor, or `loss`.
+        what: String,
+    },
+    /// Weights to start from do not fit the model.
+    #[error("{0}")]
+    Weights(String),
+    /// The data ended or could not be read.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file of the run could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}

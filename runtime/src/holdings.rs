@@ -1,0 +1,131 @@
+//! The parameters one actor holds: values to compute with, gradient lanes, and what it owns.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use graphs::{model::NodeId, plan::Side};
+use ops::{DType, Rule, Tensor, optim::State};
+
+use crate::{address::Address, brief::Brief, init::Initial};
+
+/// What the owner of a parameter keeps beside its value.
+#[derive(Debug)]
+pub struct Owned {
+    /// Value in f32, what updates act on.
+    pub master: Vec<f32>,
+    /// Momentum or moments.
+    pub state: State,
+    /// Gradient of the last step, kept only by a cluster that audits.
+    pub gradient: Option<Vec<f32>>,
+}
+
+/// One parameter on one actor.
+#[derive(Debug)]
+pub struct Holding {
+    /// Value in the format that forward and backward read.
+    pub value: Tensor,
+    /// Gradient sums, one for each lane this actor computes; empty between steps.
+    lanes: Vec<Option<Vec<f32>>>,
+    /// Present on the owner only.
+    pub owned: Option<Owned>,
+}
+
+/// All parameters of one actor.
+#[derive(Debug)]
+pub struct Holdings {
+    /// By index among the parameters of the model.
+    pub parameters: BTreeMap<usize, Holding>,
+    /// Parameters of each node that are held here, in the order the operator takes them.
+    by_node: BTreeMap<NodeId, Vec<usize>>,
+    /// First lane this actor computes.
+    pub first_lane: usize,
+}
+
+impl Holdings {
+    /// Makes the holdings of an actor from initial values.
+    pub fn new(brief: &Arc<Brief>, me: Address, initial: &Initial) -> Self {
+        let (first_lane, lanes) = lanes(brief, me);
+        let mut holdings =
+            Holdings { parameters: BTreeMap::new(), by_node: BTreeMap::new(), first_lane };
+        for (index, parameter) in brief.graph.parameters().iter().enumerate() {
+            let share = &brief.shares[index];
+            if !share.holders.contains(&me) {
+                continue;
+            }
+            let master = initial.master(index);
+            let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
+            let owned = (share.owner == me).then(|| initial.owned(index));
+            let holding = Holding { value, lanes: vec![None; lanes], owned };
+            holdings.parameters.insert(index, holding);
+            holdings.by_node.entry(parameter.node).or_default().push(index);
+        }
+        holdings
+    }
+
+    /// Values of a node's weights, as its operator takes them.
+    pub fn values(&self, node: NodeId) -> Vec<Tensor> {
+        let indices = self.by_node.get(&node).map_or(&[][..], |indices| indices);
+        indices.iter().map(|index| self.parameters[index].value.clone()).collect()
+    }
+
+    /// Takes the gradient sums of a node's weights in one lane, zeros if there is none yet.
+    pub fn take_lane(&mut self, node: NodeId, lane: usize) -> Vec<Vec<f32>> {
+        let lane = lane - self.first_lane;
+        let indices = &self.by_node[&node];
+        let take = |index: &usize| {
+            let holding = self.parameters.get_mut(index).expect("held, as by_node says");
+            holding.lanes[lane].take().unwrap_or_else(|| vec![0.0; holding.value.len()])
+        };
+        indices.iter().map(take).collect()
+    }
+
+    /// Puts them back.
+    pub fn put_lane(&mut self, node: NodeId, lane: usize, sums: Vec<Vec<f32>>) {
+        let lane = lane - self.first_lane;
+        for (index, sum) in self.by_node[&node].iter().zip(sums) {
+            let holding = self.parameters.get_mut(index).expect("held, as by_node says");
+            holding.lanes[lane] = Some(sum);
+        }
+    }
+
+    /// Takes all lanes of a parameter at the end of a step.
+    pub fn take_lanes(&mut self, parameter: usize) -> Vec<Tensor> {
+        let holding = self.parameters.get_mut(&parameter).expect("asked for what is held");
+        let size = holding.value.len();
+        let lanes = holding.lanes.iter_mut().map(|lane| {
+            let sum = lane.take().unwrap_or_else(|| vec![0.0; size]);
+            Tensor::from_f32(&[size], sum)
+        });
+        lanes.collect()
+    }
+
+    /// Bytes of values, gradients, masters and states.
+    pub fn bytes(&self) -> usize {
+        let of = |holding: &Holding| {
+            let lanes = holding.lanes.iter().flatten().count() * holding.value.len() * 4;
+            let owned = holding.owned.as_ref().map_or(0, |owned| {
+                let states = owned.state.buffers();
+                4 * (owned.master.len() + states.iter().map(|(_, b)| b.len()).sum::<usize>())
+            });
+            holding.value.bytes().len() + lanes + owned
+        };
+        self.parameters.values().map(of).sum()
+    }
+}
+
+/// First lane and number of lanes that an actor computes gradients for.
+fn lanes(brief: &Brief, me: Address) -> (usize, usize) {
+    let mesh = &brief.plan.mesh;
+    let own = brief.plan.batch.lanes / mesh.data_ranks();
+    match me.side {
+        Side::Stage => (me.data_rank(mesh) * own, own),
+        Side::Experts => (me.replica * mesh.ep * own, mesh.ep * own),
+    }
+}
+
+impl Brief {
+    /// Format in which forward and backward read a parameter.
+    pub fn format(&self, parameter: usize) -> DType {
+        let spec = &self.graph.parameters()[parameter].spec;
+        if spec.exact || spec.rule == Rule::Balance { DType::F32 } else { self.dtype }
+    }
+}

@@ -1,0 +1,69 @@
+//! What actors say to each other.
+//!
+//! Tensors are reference counted, so a message inside one process copies no values. Every queue
+//! is bounded by the plan: cargo by the credits of its channel, units by one step, gradients and
+//! weights by the parameters of the stage.
+
+use std::sync::Arc;
+
+use graphs::plan::ChannelId;
+use ops::Tensor;
+
+use crate::{post::Post, verdict::Verdict};
+
+/// A message to a compute actor.
+#[derive(actix::Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub enum Message {
+    /// The addresses of everybody; the first message each actor gets.
+    Connect(Arc<Post>),
+    /// Start of a step: run the program, then the optimizer phase.
+    Step,
+    /// Tokens of a microbatch, from the loader to the stages that read them.
+    Unit {
+        /// Position in the actor's row of units.
+        microbatch: usize,
+        /// Token numbers `[t]`.
+        tokens: Tensor,
+        /// Token that follows each, `[t]`.
+        targets: Tensor,
+    },
+    /// The token of a channel for one microbatch.
+    Cargo {
+        /// Channel it came through.
+        channel: ChannelId,
+        /// Microbatch it belongs to.
+        microbatch: usize,
+        /// Expert rank of the sender.
+        peer: usize,
+        /// What [`graphs::plan::Cargo`] says the channel carries.
+        tensors: Vec<Tensor>,
+    },
+    /// A buffer of a channel is free again.
+    Credit {
+        /// The channel, as the sender of its cargo knows it.
+        channel: ChannelId,
+        /// Expert rank of the consumer.
+        peer: usize,
+    },
+    /// Gradient lanes of a parameter, from a holder to its owner.
+    Gradient {
+        /// Index among the parameters of the model.
+        parameter: usize,
+        /// Number of the first lane.
+        first_lane: usize,
+        /// One f32 tensor per lane.
+        lanes: Vec<Tensor>,
+    },
+    /// What all ranks together found out about the step; owners update now.
+    Verdict(Arc<Verdict>),
+    /// New value of a parameter, from its owner to the other holders.
+    Weight {
+        /// Index among the parameters of the model.
+        parameter: usize,
+        /// Value in the format that forward and backward read.
+        value: Tensor,
+    },
+    /// Asks an owner for the values and optimizer states of its parameters.
+    Snapshot,
+}

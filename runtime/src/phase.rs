@@ -1,0 +1,230 @@
+//! The optimizer phase of one actor: join gradients, update what it owns, exchange new values.
+//!
+//! The order of messages does not matter: lanes are joined when all are there, by a fixed tree,
+//! and an update needs nothing but the joined gradient and the verdict.
+
+use std::collections::BTreeMap;
+
+use ops::{Op, Rule, Tensor, optim::State};
+
+use crate::{
+    board::Doing,
+    message::Message,
+    report::{Hash, Joined, Report},
+    verdict::Verdict,
+    worker::Worker,
+};
+
+/// What an actor has collected so far in this phase; empty during the program.
+#[derive(Debug, Default)]
+pub struct Phase {
+    /// Lanes that have arrived for parameters owned here; dropped when joined.
+    lanes: BTreeMap<usize, BTreeMap<usize, Tensor>>,
+    /// Joined gradients; dropped by the update.
+    joined: BTreeMap<usize, Vec<f32>>,
+    /// Reports of the joined gradients, sent when all are there.
+    reports: Vec<Joined>,
+    /// Values that have come from other owners in this step.
+    installed: usize,
+    /// Hashes of updated parameters, set once the own updates are done.
+    updated: Option<Vec<(usize, Hash)>>,
+}
+
+impl Worker {
+    /// After the last instruction: reports what was seen and sends gradients to their owners.
+    pub(crate) fn finish_program(&mut self) {
+        self.units.clear();
+        let seen = std::mem::take(&mut self.seen);
+        self.post().report(Report::Computed { from: self.me, seen });
+        self.write_board(Doing::Working("sending gradients to their owners".into()));
+        let first_lane = self.holdings.first_lane;
+        for parameter in self.trained(false) {
+            let lanes = self.holdings.take_lanes(parameter);
+            let owner = self.brief.shares[parameter].owner;
+            if owner == self.me {
+                self.collect(parameter, first_lane, lanes);
+            } else {
+                let message = Message::Gradient { parameter, first_lane, lanes };
+                self.post().send(owner, message);
+            }
+        }
+        self.report_joined();
+        self.write_board(Doing::Waiting("gradients of others and the verdict".into()));
+    }
+
+    /// Parameters held here that a gradient trains; only the owned ones if asked.
+    fn trained(&self, owned: bool) -> Vec<usize> {
+        let parameters = self.brief.graph.parameters();
+        let held = self.holdings.parameters.iter();
+        let wanted = held.filter(|(index, holding)| {
+            parameters[**index].spec.rule != Rule::Balance && (!owned || holding.owned.is_some())
+        });
+        wanted.map(|(index, _)| *index).collect()
+    }
+
+    /// Stores lanes of a parameter owned here and joins them when all have come.
+    pub(crate) fn collect(&mut self, parameter: usize, first_lane: usize, lanes: Vec<Tensor>) {
+        let arrived = self.phase.lanes.entry(parameter).or_default();
+        arrived.extend(lanes.into_iter().enumerate().map(|(i, lane)| (first_lane + i, lane)));
+        if arrived.len() < self.brief.plan.batch.lanes {
+            return;
+        }
+        let lanes = self.phase.lanes.remove(&parameter).unwrap_or_default();
+        let joined = join(&lanes.into_values().collect::<Vec<_>>());
+        let squares = joined.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
+        let hash = self.brief.audit.then(|| hash(&joined));
+        self.phase.reports.push(Joined { parameter, squares, hash });
+        self.phase.joined.insert(parameter, joined);
+        if self.counter.is_none() {
+            self.report_joined();
+        }
+    }
+
+    /// Reports once all gradients of owned parameters are joined, which includes the own lanes.
+    fn report_joined(&mut self) {
+        if self.phase.reports.len() == self.trained(true).len() {
+            let gradients = std::mem::take(&mut self.phase.reports);
+            self.post().report(Report::Joined { from: self.me, gradients });
+        }
+    }
+
+    /// Updates everything owned here and sends the new values to the other holders.
+    pub(crate) fn update(&mut self, verdict: &Verdict) {
+        self.write_board(Doing::Working("updating weights".into()));
+        let mut hashes = Vec::new();
+        let owned = self.holdings.parameters.iter().filter(|(_, h)| h.owned.is_some());
+        for parameter in owned.map(|(index, _)| *index).collect::<Vec<_>>() {
+            let gradient = self.phase.joined.remove(&parameter);
+            self.update_one(parameter, gradient, verdict);
+            let holding = &self.holdings.parameters[&parameter];
+            if let (true, Some(owned)) = (self.brief.audit, &holding.owned) {
+                hashes.push((parameter, hash(&owned.master)));
+            }
+            for holder in &self.brief.shares[parameter].holders {
+                if *holder != self.me {
+                    let value = holding.value.clone();
+                    self.post().send(*holder, Message::Weight { parameter, value });
+                }
+            }
+        }
+        self.phase.updated = Some(hashes);
+        self.write_board(Doing::Waiting("new weights from their owners".into()));
+        self.report_updated();
+    }
+
+    fn update_one(&mut self, parameter: usize, gradient: Option<Vec<f32>>, verdict: &Verdict) {
+        let brief = self.brief.clone();
+        let about = &brief.graph.parameters()[parameter];
+        let format = brief.format(parameter);
+        let holding = self.holdings.parameters.get_mut(&parameter).expect("owned is held");
+        let owned = holding.owned.as_mut().expect("only owners update");
+        match gradient {
+            None => {
+                let rate = brief.optimizer.balance_rate();
+                ops::optim::balance(rate, &verdict.loads[about.node], &mut owned.master);
+            }
+            Some(mut gradient) => {
+                if !matches!(owned.state, State::Muon { .. }) {
+                    gradient.iter_mut().for_each(|g| *g *= verdict.scale);
+                }
+                brief.optimizer.update(
+                    about.spec.rule,
+                    &about.spec.shape,
+                    verdict.lr,
+                    &gradient,
+                    &mut owned.master,
+                    &mut owned.state,
+                );
+                owned.gradient = brief.audit.then_some(gradient);
+            }
+        }
+        clip_heads(&brief, parameter, verdict, &mut owned.master);
+        holding.value = Tensor::rounded(&about.spec.shape, owned.master.clone(), format);
+    }
+
+    /// Puts a new value from its owner in place.
+    pub(crate) fn install(&mut self, parameter: usize, value: Tensor) {
+        let holding = self.holdings.parameters.get_mut(&parameter);
+        holding.expect("owners know the holders").value = value;
+        self.phase.installed += 1;
+        self.report_updated();
+    }
+
+    fn report_updated(&mut self) {
+        let foreign = self.holdings.parameters.values().filter(|h| h.owned.is_none()).count();
+        if self.phase.installed < foreign {
+            return;
+        }
+        if let Some(parameters) = self.phase.updated.take() {
+            self.phase = Phase::default();
+            self.write_board(Doing::Resting);
+            self.post().report(Report::Updated { from: self.me, parameters });
+        }
+    }
+
+    /// Sends copies of everything owned here to the conductor.
+    pub(crate) fn snapshot(&self) {
+        let mut tensors = Vec::new();
+        for (index, holding) in &self.holdings.parameters {
+            let Some(owned) = &holding.owned else { continue };
+            let about = &self.brief.graph.parameters()[*index];
+            let master = Tensor::from_f32(&about.spec.shape, owned.master.clone());
+            tensors.push((about.name.clone(), master));
+            for (which, buffer) in owned.state.buffers() {
+                let name = format!("optimizer.{which}.{}", about.name);
+                tensors.push((name, Tensor::from_f32(&[buffer.len()], buffer.to_vec())));
+            }
+            if let Some(gradient) = &owned.gradient {
+                let name = format!("gradient.{}", about.name);
+                tensors.push((name, Tensor::from_f32(&about.spec.shape, gradient.clone())));
+            }
+        }
+        self.post().report(Report::Snapshot { from: self.me, tensors });
+    }
+}
+
+/// QK-Clip on the parameters that make queries and keys; K2 report, algorithm 1.
+fn clip_heads(brief: &crate::brief::Brief, parameter: usize, verdict: &Verdict, w: &mut [f32]) {
+    let Some(tau) = brief.optimizer.qk_clip() else { return };
+    for (clip, logits) in brief.graph.clips().iter().zip(&verdict.max_logits) {
+        let Op::MlaAttention(attention) = &brief.graph.node(clip.attention).op else { continue };
+        for (head, logit) in logits.iter().enumerate() {
+            let Some(gamma) = ops::optim::qk_clip(*logit, tau) else { continue };
+            if clip.query == parameter {
+                gamma.clip_query(attention, head, w);
+            } else if clip.keys == parameter {
+                gamma.clip_key(attention, head, w);
+            }
+        }
+    }
+}
+
+/// Sums lanes by a fixed tree: halves first, then their sum.
+fn join(lanes: &[Tensor]) -> Vec<f32> {
+    match lanes {
+        [] => Vec::new(),
+        [only] => only.f32().into_owned(),
+        many => {
+            let (left, right) = many.split_at(many.len() / 2);
+            let mut sum = join(left);
+            sum.iter_mut().zip(join(right)).for_each(|(sum, part)| *sum += part);
+            sum
+        }
+    }
+}
+
+fn hash(values: &[f32]) -> Hash {
+    *blake3::hash(bytemuck::cast_slice(values)).as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_join_by_a_tree_and_not_from_left_to_right() {
+        let lane = |x: f32| Tensor::from_f32(&[1], vec![x]);
+        let lanes = [1.0, 1e8, -1e8, 1.0].map(lane);
+        assert_eq!(join(&lanes), [(1.0_f32 + 1e8) + (-1e8 + 1.0)]);
+    }
+}

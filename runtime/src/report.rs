@@ -1,0 +1,129 @@
+//! What actors tell the conductor, and what a step tells the user.
+
+use ops::Tensor;
+use serde::Serialize;
+
+use crate::address::Address;
+
+/// A message to the conductor.
+#[derive(Debug)]
+pub enum Report {
+    /// The loader has sent all units of a step.
+    Loaded {
+        /// Where the feed stands after this step, for a checkpoint.
+        position: serde_json::Value,
+    },
+    /// A compute actor has finished its program.
+    Computed {
+        /// Who.
+        from: Address,
+        /// What it saw on the way.
+        seen: Seen,
+    },
+    /// An owner has joined all gradients of its parameters.
+    Joined {
+        /// Who.
+        from: Address,
+        /// One entry for each parameter it owns.
+        gradients: Vec<Joined>,
+    },
+    /// A compute actor has all its new weights.
+    Updated {
+        /// Who.
+        from: Address,
+        /// Hash of every parameter it owns; empty unless the cluster audits.
+        parameters: Vec<(usize, Hash)>,
+    },
+    /// An owner's values and optimizer states by name.
+    Snapshot {
+        /// Who.
+        from: Address,
+        /// Master values under the parameter's name, states under `optimizer.<which>.<name>`.
+        tensors: Vec<(String, Tensor)>,
+    },
+    /// An actor could not go on.
+    Failed {
+        /// Who, in words.
+        actor: String,
+        /// What it was doing.
+        action: String,
+        /// Why it could not.
+        cause: String,
+    },
+}
+
+/// Hash of the bits of a tensor.
+pub type Hash = [u8; 32];
+
+/// One joined gradient.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// Index among the parameters of the model.
+    pub parameter: usize,
+    /// Sum of squares, in f64.
+    pub squares: f64,
+    /// Hash of its bits, if the cluster audits.
+    pub hash: Option<Hash>,
+}
+
+/// What a compute actor saw during a step.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Loss of each unit, as (unit, sum over tokens in nats, tokens).
+    pub losses: Vec<(usize, f64, usize)>,
+    /// Largest softmax input per head, by index among the model's clips.
+    pub max_logits: Vec<(usize, Vec<f32>)>,
+    /// Tokens per expert, by router node.
+    pub loads: Vec<(usize, Vec<u64>)>,
+    /// Seconds spent computing.
+    pub busy_seconds: f64,
+    /// Seconds of those spent in matrix products.
+    pub product_seconds: f64,
+    /// Most bytes held at once: weights, states, gradients, saved activations.
+    pub peak_bytes: usize,
+}
+
+/// One finished step, as metrics record it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StepReport {
+    /// Steps done since the start of training, this one included.
+    pub step: u64,
+    /// Tokens trained on so far, this step included.
+    pub tokens: u64,
+    /// Mean negative log-likelihood per token, nats.
+    pub loss: f64,
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Square root of the sum of squares of all gradients.
+    pub grad_norm: f64,
+    /// Largest input to any softmax of attention.
+    pub max_logit: f32,
+    /// Heads that QK-Clip scaled.
+    pub clipped_heads: usize,
+    /// Tokens per second of this step.
+    pub tokens_per_second: f64,
+    /// Wall time of the step, seconds.
+    pub step_seconds: f64,
+    /// Share of the compute phase in which ranks had nothing to compute.
+    pub bubble: f64,
+    /// Share of the busy time spent in matrix products.
+    pub matmul_share: f64,
+    /// Most bytes held at once, summed over actors.
+    pub memory_bytes: usize,
+    /// Most loaded expert over the mean, worst layer; 1 is perfect balance, 0 without experts.
+    pub load_max_over_mean: f64,
+    /// Hashes of this step, if the cluster audits.
+    #[serde(skip)]
+    pub audit: Audit,
+}
+
+/// Hashes of everything a plan must not change.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Audit {
+    /// Bits of the loss.
+    pub loss: u64,
+    /// Hash of each gradient, by parameter.
+    pub gradients: Vec<Option<Hash>>,
+    /// Hash of each parameter after the update.
+    pub parameters: Vec<Option<Hash>>,
+}

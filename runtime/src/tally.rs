@@ -1,0 +1,174 @@
+//! Adds up what the actors of a step report, in an order that no plan changes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use graphs::plan::Side;
+use ops::Op;
+
+use crate::{
+    address::Address,
+    brief::Brief,
+    error::RunError,
+    report::{Audit, Hash, Joined, Seen, StepReport},
+    verdict::Verdict,
+};
+
+/// Reports of one step so far.
+pub(crate) struct Tally<'a> {
+    brief: &'a Brief,
+    step: u64,
+    /// Whether the loader has sent everything.
+    pub loaded: bool,
+    /// Loss sum and tokens by unit.
+    losses: BTreeMap<usize, (f64, usize)>,
+    max_logits: Vec<Vec<f32>>,
+    loads: Vec<Vec<u64>>,
+    computed: usize,
+    joined: BTreeMap<usize, Joined>,
+    owners_joined: usize,
+    busy_seconds: f64,
+    product_seconds: f64,
+    compute_span: Duration,
+    memory_bytes: usize,
+    parameters: Vec<Option<Hash>>,
+}
+
+impl<'a> Tally<'a> {
+    pub fn new(brief: &'a Brief, step: u64) -> Self {
+        Tally {
+            brief,
+            step,
+            loaded: false,
+            losses: BTreeMap::new(),
+            max_logits: vec![Vec::new(); brief.graph.clips().len()],
+            loads: vec![Vec::new(); brief.graph.len()],
+            computed: 0,
+            joined: BTreeMap::new(),
+            owners_joined: 0,
+            busy_seconds: 0.0,
+            product_seconds: 0.0,
+            compute_span: Duration::ZERO,
+            memory_bytes: 0,
+            parameters: vec![None; brief.graph.parameters().len()],
+        }
+    }
+
+    pub fn computed(&mut self, from: Address, seen: Seen, elapsed: Duration) {
+        self.losses.extend(seen.losses.into_iter().map(|(unit, sum, n)| (unit, (sum, n))));
+        for (clip, logits) in seen.max_logits {
+            let most = &mut self.max_logits[clip];
+            most.resize(logits.len(), f32::NEG_INFINITY);
+            most.iter_mut().zip(logits).for_each(|(most, s)| *most = most.max(s));
+        }
+        for (node, load) in seen.loads {
+            let sum = &mut self.loads[node];
+            sum.resize(load.len(), 0);
+            sum.iter_mut().zip(load).for_each(|(sum, n)| *sum += n);
+        }
+        self.busy_seconds += seen.busy_seconds;
+        self.product_seconds += seen.product_seconds;
+        self.memory_bytes += seen.peak_bytes;
+        self.computed += 1;
+        if from.side == Side::Stage {
+            self.compute_span = elapsed;
+        }
+    }
+
+    pub fn joined(&mut self, gradients: Vec<Joined>) {
+        self.joined.extend(gradients.into_iter().map(|joined| (joined.parameter, joined)));
+        self.owners_joined += 1;
+    }
+
+    pub fn updated(&mut self, parameters: Vec<(usize, Hash)>) {
+        for (parameter, hash) in parameters {
+            self.parameters[parameter] = Some(hash);
+        }
+    }
+
+    /// Whether nothing more comes before the verdict.
+    pub fn is_complete(&self) -> bool {
+        let actors = 2 * self.brief.plan.mesh.ranks();
+        self.loaded && self.computed == actors && self.owners_joined == actors
+    }
+
+    fn loss(&self) -> f64 {
+        let sum: f64 = self.losses.values().map(|(sum, _)| sum).sum();
+        let tokens: usize = self.losses.values().map(|(_, tokens)| tokens).sum();
+        sum / tokens as f64
+    }
+
+    fn squares(&self) -> f64 {
+        self.joined.values().map(|joined| joined.squares).sum()
+    }
+
+    /// Decides learning rate and clipping for the owners.
+    pub fn verdict(&mut self, lr: f64, clip: Option<f64>) -> Result<Verdict, RunError> {
+        self.refuse_what_is_not_finite()?;
+        let norm = self.squares().sqrt();
+        let scale = clip.map_or(1.0, |clip| (clip / norm).min(1.0));
+        Ok(Verdict {
+            lr: lr as f32,
+            scale: scale as f32,
+            max_logits: self.max_logits.clone(),
+            loads: self.loads.clone(),
+        })
+    }
+
+    fn refuse_what_is_not_finite(&self) -> Result<(), RunError> {
+        let not_finite = |what: String| RunError::NotFinite { step: self.step, what };
+        if !self.loss().is_finite() {
+            return Err(not_finite("the loss".into()));
+        }
+        match self.joined.values().find(|joined| !joined.squares.is_finite()) {
+            None => Ok(()),
+            Some(joined) => {
+                let name = &self.brief.graph.parameters()[joined.parameter].name;
+                Err(not_finite(format!("the gradient of `{name}`")))
+            }
+        }
+    }
+
+    /// The figures of the finished step.
+    pub fn report(self, step: u64, tokens: u64, lr: f64, elapsed: Duration) -> StepReport {
+        let seconds = elapsed.as_secs_f64();
+        let span = self.compute_span.as_secs_f64() * self.brief.plan.mesh.ranks() as f64;
+        let heads = || self.max_logits.iter().flatten().copied();
+        let tau = self.brief.optimizer.qk_clip();
+        StepReport {
+            step,
+            tokens,
+            loss: self.loss(),
+            lr,
+            grad_norm: self.squares().sqrt(),
+            max_logit: heads().fold(f32::NEG_INFINITY, f32::max),
+            clipped_heads: tau.map_or(0, |tau| heads().filter(|s| tau < *s).count()),
+            tokens_per_second: self.brief.plan.batch.tokens() as f64 / seconds,
+            step_seconds: seconds,
+            bubble: (1.0 - self.busy_seconds / span).max(0.0),
+            matmul_share: self.product_seconds / self.busy_seconds.max(f64::MIN_POSITIVE),
+            memory_bytes: self.memory_bytes,
+            load_max_over_mean: self.imbalance(),
+            audit: self.audit(),
+        }
+    }
+
+    fn imbalance(&self) -> f64 {
+        let routers = self.brief.graph.nodes().enumerate();
+        let routers = routers.filter(|(_, node)| matches!(node.op, Op::Router(_)));
+        let ratio = |(node, _)| {
+            let load: &Vec<u64> = &self.loads[node];
+            let mean = load.iter().sum::<u64>() as f64 / load.len() as f64;
+            load.iter().max().map_or(0.0, |most| *most as f64 / mean)
+        };
+        routers.map(ratio).fold(0.0, f64::max)
+    }
+
+    fn audit(&self) -> Audit {
+        let hash = |parameter| self.joined.get(&parameter).and_then(|joined: &Joined| joined.hash);
+        Audit {
+            loss: self.loss().to_bits(),
+            gradients: (0..self.parameters.len()).map(hash).collect(),
+            parameters: self.parameters.clone(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The compute actor: a stage or an expert group, on a thread of its own.
+//!
+//! Both kinds are the same actor with different programs. Its state changes only in `handle`, one
+//! message at a time: a message is stored where it belongs, then the actor goes on with its
+//! program as far as it can. It never blocks on anybody, so what it waits for can always be named.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use actix::{Actor, Context, Handler};
+use graphs::plan::{Instruction, Side};
+use ops::Tensor;
+
+use crate::{
+    address::Address,
+    board::Doing,
+    brief::Brief,
+    cargo::describe,
+    flight::{Flight, Task},
+    holdings::Holdings,
+    init::Initial,
+    mailbox::Mailbox,
+    message::Message,
+    phase::Phase,
+    post::Post,
+    report::{Report, Seen},
+};
+
+/// Chunk, visit (0 on the stage side), microbatch, source rank (own rank on the stage side).
+pub(crate) type FlightKey = (usize, usize, usize, usize);
+
+/// One compute actor. Every field is written and read by this actor's thread alone.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) me: Address,
+    pub(crate) brief: Arc<Brief>,
+    /// Set by the first message.
+    pub(crate) post: Option<Arc<Post>>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) holdings: Holdings,
+    /// Nodes of each chunk and segment (or visit), as this actor runs them.
+    pub(crate) tasks: BTreeMap<(usize, usize), Vec<Task>>,
+    /// Tokens and targets by microbatch, from the loader; at most one step of them.
+    pub(crate) units: BTreeMap<usize, (Tensor, Tensor)>,
+    /// Microbatches between their first `F` and their last `W`.
+    pub(crate) flights: BTreeMap<FlightKey, Flight>,
+    /// Row offsets of the groups, for visits under way: written by dispatch, dropped by its
+    /// gradients' return.
+    pub(crate) splits: BTreeMap<FlightKey, Vec<usize>>,
+    /// Next instruction; `None` between steps.
+    pub(crate) counter: Option<usize>,
+    /// Collected during the program, reported at its end.
+    pub(crate) seen: Seen,
+    /// The optimizer phase.
+    pub(crate) phase: Phase,
+}
+
+impl Worker {
+    /// Builds an actor of the plan; it begins to work when it is connected.
+    pub fn new(me: Address, brief: Arc<Brief>, initial: &Initial) -> Self {
+        let holdings = Holdings::new(&brief, me, initial);
+        let tasks = tasks(&brief, me);
+        let mailbox = Mailbox::new(&brief.plan);
+        Worker {
+            me,
+            brief,
+            post: None,
+            mailbox,
+            holdings,
+            tasks,
+            units: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            splits: BTreeMap::new(),
+            counter: None,
+            seen: Seen::default(),
+            phase: Phase::default(),
+        }
+    }
+
+    pub(crate) fn post(&self) -> &Arc<Post> {
+        self.post.as_ref().expect("connected by the first message")
+    }
+
+    pub(crate) fn write_board(&self, doing: Doing) {
+        self.brief.board.write(self.me.index(&self.brief.plan.mesh), doing);
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Connect(post) => self.post = Some(post),
+            Message::Step => self.start_step(),
+            Message::Unit { microbatch, tokens, targets } => {
+                self.units.insert(microbatch, (tokens, targets));
+            }
+            Message::Cargo { channel, microbatch, peer, tensors } => {
+                self.mailbox.put(channel, microbatch, peer, tensors);
+            }
+            Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),
+            Message::Gradient { parameter, first_lane, lanes } => {
+                self.collect(parameter, first_lane, lanes);
+            }
+            Message::Verdict(verdict) => self.update(&verdict),
+            Message::Weight { parameter, value } => self.install(parameter, value),
+            Message::Snapshot => self.snapshot(),
+        }
+        self.advance();
+    }
+
+    /// What the actor was about to do, for a failure's report.
+    fn action(&self) -> String {
+        match self.instruction() {
+            Some(instruction) => describe(self, instruction),
+            None => "the optimizer phase".into(),
+        }
+    }
+
+    pub(crate) fn instruction(&self) -> Option<Instruction> {
+        let program = &self.brief.plan.programs[self.me.stage][self.me.side as usize];
+        program.instructions.get(self.counter?).copied()
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Message> for Worker {
+    type Result = ();
+
+    /// A panic would end this actor silently; it is caught and becomes the step's failure.
+    fn handle(&mut self, message: Message, _: &mut Context<Self>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(message)));
+        if let (Err(panic), Some(post)) = (outcome, &self.post) {
+            let actor = self.me.to_string();
+            let action = self.action();
+            post.report(Report::Failed { actor, action, cause: words(panic.as_ref()) });
+            self.counter = None;
+        }
+    }
+}
+
+/// The message of a panic.
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+}
+
+fn tasks(brief: &Brief, me: Address) -> BTreeMap<(usize, usize), Vec<Task>> {
+    let mut tasks = BTreeMap::new();
+    for (number, chunk) in brief.plan.chunks.iter().enumerate() {
+        if chunk.stage != me.stage {
+            continue;
+        }
+        match me.side {
+            Side::Stage => {
+                for (segment, nodes) in chunk.segments.iter().enumerate() {
+                    let task =
+                        |node: &usize| Task { node: *node, op: brief.graph.node(*node).op.clone() };
+                    tasks.insert((number, segment), nodes.iter().map(task).collect());
+                }
+            }
+            Side::Experts => {
+                for (index, visit) in chunk.visits.iter().enumerate() {
+                    let task = |(node, op): &(usize, ops::Op)| Task { node: *node, op: op.clone() };
+                    tasks.insert((number, index), visit.nodes.iter().map(task).collect());
+                }
+            }
+        }
+    }
+    tasks
+}

@@ -1,0 +1,7 @@
+//! Checks that need more than one crate, in one binary.
+
+mod faults;
+mod parity;
+mod resume;
+mod small;
+mod tidy;
