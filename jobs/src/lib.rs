@@ -1,7 +1,30 @@
 //! The door: job files, the command line and reports for people.
+//!
+//! Reading order for job files: [`source`] and [`tree`] are what a text becomes, `parse` reads it,
+//! [`load`] puts files, presets, plans and arguments together, `de` makes typed values of the
+//! tree, [`job`] says what they are, `check` what they must keep, [`report`] how mistakes look.
 
+mod check;
+mod code;
 pub mod data;
+mod de;
+pub mod explain;
 pub mod huggingface;
+pub mod job;
+pub mod library;
+pub mod load;
+mod overlay;
+mod parse;
+pub mod quantity;
+pub mod report;
+pub mod source;
 pub mod train;
+pub mod tree;
 pub mod verify;
 pub mod view;
+
+pub use crate::{
+    job::Job,
+    load::{Loaded, Request, load},
+    report::Report,
+};
