@@ -6,15 +6,19 @@
 
 mod check;
 mod code;
+pub mod commands;
 pub mod data;
 mod de;
+pub mod exit;
 pub mod explain;
+pub mod folder;
 pub mod huggingface;
 pub mod job;
 pub mod library;
 pub mod load;
 mod overlay;
 mod parse;
+pub mod prepare;
 pub mod quantity;
 pub mod report;
 pub mod source;
@@ -22,9 +26,10 @@ pub mod train;
 pub mod tree;
 pub mod verify;
 pub mod view;
+pub mod written;
 
 pub use crate::{
     job::Job,
-    load::{Loaded, Request, load},
+    load::{Loaded, Request, load, load_resolved},
     report::Report,
 };

@@ -3,18 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan};
-use ops::{DType, Tensor};
-use runtime::{
-    RunError, Setup,
-    checkpoint::State,
-    rate::{Decay, Rate, Shape},
-};
+use ops::Tensor;
+use runtime::{RunError, Setup, checkpoint::State};
 
 use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
-    job::{Actor, Init, Job, LearningRate, Model, Source, Tokenizer as TokenizerField},
-    quantity::Extent,
+    job::{Actor, Init, Job, Model, Tokenizer as TokenizerField},
 };
 
 /// How long nothing may move before a run is given up.
@@ -142,7 +137,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         plan,
         graph: network.graph,
         optimizer: train.optimizer.clone(),
-        rate: rate(&train.lr, train.batch.0),
+        rate: train.lr.over_tokens(train.batch.0),
         clip: train.clip.map(f64::from),
         dtype: job.precision.dtype(),
         seed: job.seed,
@@ -152,24 +147,6 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         tokens,
         patience: PATIENCE,
     }
-}
-
-/// The learning rate by tokens.
-fn rate(lr: &LearningRate, batch: u64) -> Rate {
-    let LearningRate::Wsd(wsd) = lr;
-    let tokens = |extent: Extent| match extent {
-        Extent::Steps(steps) => (steps * batch) as f64,
-        Extent::Tokens(tokens) => tokens as f64,
-    };
-    let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| {
-        let (to, over) = decay.end();
-        let shape = match decay {
-            crate::job::Decay::Cosine(_) => Shape::Cosine,
-            crate::job::Decay::Linear(_) => Shape::Linear,
-        };
-        Decay { shape, begin: tokens(stable), over: tokens(over), to }
-    });
-    Rate { peak: wsd.peak, warmup_end: tokens(wsd.warmup), decay }
 }
 
 /// Opens the text of the job, in place of which `folder` may name a folder of text files.
@@ -229,16 +206,6 @@ fn corpora(job: &Job) -> Vec<data::Corpus> {
 
 fn corpus(job: &Job, name: &str, weight: f64) -> Option<data::Corpus> {
     let Some(Actor::Corpus(corpus)) = job.actors.get(name) else { return None };
-    let source = match corpus.from.clone() {
-        Source::Text(glob) => data::Source::Text { glob },
-        Source::Jsonl { glob, field } => data::Source::Jsonl { glob, field },
-        Source::Parquet { glob, column } => data::Source::Parquet { glob, column },
-        Source::RustSources(sources) => data::Source::RustSources { bytes: sources.bytes.0 },
-    };
+    let source = data::Source::from(&corpus.from);
     Some(data::Corpus { name: name.into(), source, weight })
-}
-
-/// The number format named in a command: `f32` or `bf16`.
-pub fn format(dtype: crate::job::Precision) -> DType {
-    dtype.dtype()
 }

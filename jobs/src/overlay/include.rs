@@ -115,7 +115,8 @@ impl Overlay {
         value
     }
 
-    fn preset(&mut self, name: &str, from: Span) -> Value {
+    /// Reads a preset.
+    pub fn preset(&mut self, name: &str, from: Span) -> Value {
         if let Some(text) = library::find(library::MODELS, name) {
             let source: SourceId = self.sources.add(Origin::Preset(name.into()), text);
             return parse(text, source, &mut self.findings);
