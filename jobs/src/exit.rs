@@ -28,15 +28,6 @@ impl Failure {
         Failure { code: 15, text }
     }
 
-    /// A job with mistakes: the error page, or its JSON.
-    pub fn report(report: &crate::Report, json: bool) -> Self {
-        let text = match json {
-            true => report.json().to_string(),
-            false => report.to_string(),
-        };
-        Failure { code: 3, text }
-    }
-
     /// Two plans differ.
     pub fn differs(text: String) -> Self {
         Failure { code: 5, text }

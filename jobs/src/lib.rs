@@ -19,17 +19,18 @@ pub mod load;
 mod overlay;
 mod parse;
 pub mod prepare;
+mod print;
 pub mod quantity;
 pub mod report;
+mod resolve;
 pub mod source;
 pub mod train;
 pub mod tree;
 pub mod verify;
 pub mod view;
-pub mod written;
 
 pub use crate::{
     job::Job,
-    load::{Loaded, Request, load, load_resolved},
+    load::{Loaded, Request, load, load_model, load_resolved},
     report::Report,
 };

@@ -1,14 +1,14 @@
 //! From a path and arguments to a checked job.
 
-use graphs::{Decoder, ModelGraph, Plan};
+use graphs::{ModelGraph, Plan};
 
 use crate::{
     check::check,
-    code, de,
+    de,
     job::{Job, Model},
     overlay::Overlay,
     parse::parse,
-    report::{Finding, Report},
+    report::Report,
     source::{Origin, Sources, Span},
     tree::{Kind, Value},
 };
@@ -47,70 +47,57 @@ pub struct Loaded {
 pub fn load(request: &Request) -> Result<Loaded, Box<Report>> {
     let mut overlay = Overlay::default();
     let tree = layered(&mut overlay, request);
-    overlay.checked(tree)
+    finish(overlay, tree)
 }
 
-impl Overlay {
-    /// The typed job of a tree, if it keeps every rule.
-    fn checked(self, tree: Value) -> Result<Loaded, Box<Report>> {
-        let Overlay { sources, mut findings, .. } = self;
-        if tree.kind == Kind::Broken {
-            return Err(Report::new(findings, sources));
-        }
-        let (job, poison) = de::read::<Job>(&tree, &mut findings);
-        let Some(job) = job else { return Err(Report::new(findings, sources)) };
-        let checked = check(&job, &tree);
-        findings.extend(checked.findings.into_iter().filter(|finding| {
-            !finding
-                .places
-                .iter()
-                .any(|place| poison.touches(place.span) || poison.misses(place.span))
-        }));
-        if !findings.is_empty() {
-            return Err(Report::new(findings, sources));
-        }
-        Ok(Loaded { job, graph: checked.graph, plan: checked.plan, tree, sources })
-    }
-}
-
-/// Reads a resolved job, as a run folder or a checkpoint keeps it.
-///
-/// # Errors
-///
-/// As [`load`].
-pub fn load_resolved(text: &str) -> Result<Job, Box<Report>> {
-    let mut overlay = Overlay::default();
-    let source = overlay.sources.add(Origin::File("job.ron".into()), text);
-    let tree = parse(text, source, &mut overlay.findings);
-    overlay.checked(tree).map(|loaded| loaded.job)
-}
-
-/// Reads a model by the name of a preset or the path of a file with a `Decoder(..)`.
+/// Reads the text of a resolved job, as a run or checkpoint folder keeps it.
 ///
 /// # Errors
 ///
 /// A [`Report`] with every mistake.
-pub fn decoder(model: &str) -> Result<Decoder, Box<Report>> {
+pub fn load_resolved(text: &str) -> Result<Job, Box<Report>> {
     let mut overlay = Overlay::default();
-    let source = overlay.sources.add(Origin::Argument(model.into()), model);
-    let from = Span { source, start: 0, end: model.len() as u32 };
-    let tree = match model.ends_with(".ron") {
-        true => overlay.file(model, from),
-        false => overlay.preset(model, from),
+    let source = overlay.sources.add(Origin::File("job.ron".into()), text);
+    let tree = parse(text, source, &mut overlay.findings);
+    finish(overlay, tree).map(|loaded| loaded.job)
+}
+
+/// Reads a model: the path of a file with `Decoder(..)` or `Graph(..)`, or the name of a preset.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake in its text.
+pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let source = overlay.sources.add(Origin::Argument(name.into()), name);
+    let span = Span { source, start: 0, end: name.len() as u32 };
+    let tree = overlay.model(name, span);
+    let Overlay { sources, mut findings, .. } = overlay;
+    let (model, _) = match tree.kind {
+        Kind::Broken => (None, de::Poison::default()),
+        _ => de::read::<Model>(&tree, &mut findings),
     };
+    match model {
+        Some(model) if findings.is_empty() => Ok(model),
+        _ => Err(Report::new(findings, sources)),
+    }
+}
+
+fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     let Overlay { sources, mut findings, .. } = overlay;
     if tree.kind == Kind::Broken {
         return Err(Report::new(findings, sources));
     }
-    let (read, _) = de::read::<Model>(&tree, &mut findings);
-    match read {
-        Some(Model::Decoder(decoder)) if findings.is_empty() => Ok(decoder),
-        Some(_) if findings.is_empty() => {
-            let message = "expected a `Decoder(..)`, which is what can be exported";
-            Err(Report::new(vec![Finding::new(code::TYPE, message).at(tree.span, "")], sources))
-        }
-        _ => Err(Report::new(findings, sources)),
+    let (job, poison) = de::read::<Job>(&tree, &mut findings);
+    let Some(job) = job else { return Err(Report::new(findings, sources)) };
+    let checked = check(&job, &tree);
+    findings.extend(checked.findings.into_iter().filter(|finding| {
+        !finding.places.iter().any(|place| poison.touches(place.span) || poison.misses(place.span))
+    }));
+    if !findings.is_empty() {
+        return Err(Report::new(findings, sources));
     }
+    Ok(Loaded { job, graph: checked.graph, plan: checked.plan, tree, sources })
 }
 
 /// All layers, from low to high.

@@ -3,13 +3,18 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan};
-use ops::Tensor;
-use runtime::{RunError, Setup, checkpoint::State};
+use ops::{DType, Tensor};
+use runtime::{
+    RunError, Setup,
+    checkpoint::State,
+    rate::{Decay, Rate, Shape},
+};
 
 use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
-    job::{Actor, Init, Job, Model, Tokenizer as TokenizerField},
+    job::{Actor, Init, Job, LearningRate, Model},
+    quantity::Extent,
 };
 
 /// How long nothing may move before a run is given up.
@@ -137,7 +142,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         plan,
         graph: network.graph,
         optimizer: train.optimizer.clone(),
-        rate: train.lr.over_tokens(train.batch.0),
+        rate: rate(&train.lr, train.batch.0),
         clip: train.clip.map(f64::from),
         dtype: job.precision.dtype(),
         seed: job.seed,
@@ -147,6 +152,24 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         tokens,
         patience: PATIENCE,
     }
+}
+
+/// The learning rate by tokens.
+fn rate(lr: &LearningRate, batch: u64) -> Rate {
+    let LearningRate::Wsd(wsd) = lr;
+    let tokens = |extent: Extent| match extent {
+        Extent::Steps(steps) => (steps * batch) as f64,
+        Extent::Tokens(tokens) => tokens as f64,
+    };
+    let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| {
+        let (to, over) = decay.end();
+        let shape = match decay {
+            crate::job::Decay::Cosine(_) => Shape::Cosine,
+            crate::job::Decay::Linear(_) => Shape::Linear,
+        };
+        Decay { shape, begin: tokens(stable), over: tokens(over), to }
+    });
+    Rate { peak: wsd.peak, warmup_end: tokens(wsd.warmup), decay }
 }
 
 /// Opens the text of the job, in place of which `folder` may name a folder of text files.
@@ -167,11 +190,7 @@ pub fn text(
         }
         None => corpora(job),
     };
-    let choice = match &job.tokenizer {
-        TokenizerField::Bytes => Choice::Bytes,
-        TokenizerField::File(path) => Choice::File(path.clone()),
-        TokenizerField::Bpe { vocab } => Choice::Bpe { vocab: *vocab },
-    };
+    let choice = Choice::from(&job.tokenizer);
     let (mix, tokenizer) = Mix::open(&corpora, &choice, cache, Some(job.seed))?;
     let (tokens, vocab) = (tokenizer.vocab(), vocabulary(graph));
     if vocab < tokens {
@@ -208,4 +227,9 @@ fn corpus(job: &Job, name: &str, weight: f64) -> Option<data::Corpus> {
     let Some(Actor::Corpus(corpus)) = job.actors.get(name) else { return None };
     let source = data::Source::from(&corpus.from);
     Some(data::Corpus { name: name.into(), source, weight })
+}
+
+/// The number format named in a command: `f32` or `bf16`.
+pub fn format(dtype: crate::job::Precision) -> DType {
+    dtype.dtype()
 }
