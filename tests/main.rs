@@ -2,6 +2,7 @@
 
 mod broken;
 mod faults;
+mod kill;
 mod parity;
 mod resume;
 mod small;
