@@ -3,6 +3,7 @@
 mod broken;
 mod faults;
 mod kill;
+mod mechanisms;
 mod parity;
 mod resume;
 mod small;
