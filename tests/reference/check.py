@@ -1,0 +1,207 @@
+"""Compares Troupe with PyTorch: `python check.py DIR [--bless]`.
+
+`DIR` is what the Rust example `reference` wrote: for each case an export, a `case.json` that says
+what was computed, and `ours.safetensors` with what came out. Here the stock transformers model
+computes the same from the export. Exit code 1 if anything differs by more than is allowed.
+
+`--bless` rewrites the golden files beside this script from the PyTorch side; without it they are
+checked. The Rust test `reference` compares Troupe with them where there is no Python.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import torch
+from safetensors.torch import load_file
+
+import stock
+from muonclip import MuonClip, check_against_torch, is_adamw, rate
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+# Largest difference allowed, relative to the largest value of the tensor. Both sides sum in f32,
+# in different orders. Newton-Schulz lifts directions that hardly occur in a gradient by up to
+# 485, and rounding with them, so what follows an update is known less well.
+ALLOWED = {
+    "logits": 1e-5,
+    "loss": 1e-6,
+    "gradient": 1e-4,
+    "losses": 1e-4,
+    "max_logits": 1e-3,
+    "parameter": 1e-3,
+}
+
+
+def error(ours, theirs):
+    """Largest difference over the largest value; a tensor of zeros must be met exactly."""
+    ours, theirs = torch.as_tensor(ours).double(), torch.as_tensor(theirs).double()
+    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} is not {tuple(theirs.shape)}"
+    difference = (ours - theirs).abs().max().item()
+    return 0.0 if difference == 0.0 else difference / max(theirs.abs().max().item(), 1e-30)
+
+
+def forward(model, tokens, targets):
+    """Logits and mean cross-entropy of a batch."""
+    logits = model(input_ids=tokens.long(), use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.long().flatten())
+    return logits, loss
+
+
+def train(case, model, tokens, targets):
+    """Gradients of the first step, and loss and largest logits of every step."""
+    optimizer = MuonClip(case["optimizer"], case["decoder"], stock.values(model))
+    seen = {"losses": [], "max_logits": [], "gradient": {}}
+    for step in range(1, case["steps"] + 1):
+        model.zero_grad(set_to_none=True)
+        with stock.Watch(model) as watch:
+            _, loss = forward(model, tokens[step - 1], targets[step - 1])
+            loss.backward()
+        gradients = stock.gradients(model)
+        if step == 1:
+            scale = optimizer.scale(gradients)
+            adamw = {n: scale if is_adamw(n, g) else 1.0 for n, g in gradients.items()}
+            seen["gradient"] = {n: g.clone() * adamw[n] for n, g in gradients.items()}
+        seen["losses"].append(loss.item())
+        seen["max_logits"].append(torch.stack([s for _, s in sorted(watch.max_logits.items())]))
+        with torch.no_grad():
+            optimizer.step(rate(case["rate"], step), gradients, watch.max_logits, watch.loads)
+    seen["max_logits"] = torch.stack(seen["max_logits"])
+    seen["parameter"] = {name: value.clone() for name, value in optimizer.values.items()}
+    seen["clipped_heads"] = optimizer.clipped_heads
+    return seen
+
+
+def prefixed(tensors, prefix):
+    """The tensors under a prefix, without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def worst(ours, theirs):
+    """The largest error over tensors by name, and whose it is; the names must be the same."""
+    assert ours.keys() == theirs.keys(), f"only on one side: {ours.keys() ^ theirs.keys()}"
+    return max((error(ours[name], theirs[name]), name) for name in theirs)
+
+
+def check(folder, case):
+    """Compares one case; gives the errors and what the PyTorch side computed."""
+    ours = load_file(folder / "ours.safetensors")
+    model = stock.load(folder / "export")
+    stock.check_companions(folder / "export", case["decoder"]["vocab"])
+    with torch.no_grad():
+        logits, loss = forward(model, ours["tokens"][0], ours["targets"][0])
+    theirs = {"logits": logits, "loss": loss.item()}
+    errors = {
+        "logits": (error(ours["logits"], logits), ""),
+        "loss": (error(case["loss"], theirs["loss"]), ""),
+    }
+    if case["steps"] > 0:
+        theirs |= train(case, model, ours["tokens"], ours["targets"])
+        assert theirs["clipped_heads"] > 0, "QK-Clip never acted: the case shows nothing about it"
+        assert case["clipped_heads"] == theirs["clipped_heads"], "other heads were clipped"
+        for kind in ("gradient", "parameter"):
+            errors[kind] = worst(prefixed(ours, f"{kind}."), theirs[kind])
+        errors["losses"] = (error(case["losses"], theirs["losses"]), "")
+        errors["max_logits"] = (error(ours["max_logits"], theirs["max_logits"]), "")
+    return errors, theirs
+
+
+def digest(tensor):
+    """Norm, largest value and five values of a tensor, evenly spaced from first to last."""
+    flat = tensor.detach().double().flatten()
+    at = [flat[i * (len(flat) - 1) // 4].item() for i in range(5)]
+    return {"norm": flat.norm().item(), "max": flat.abs().max().item(), "at": at}
+
+
+def golden(case, theirs):
+    """What a golden file holds: the case, and the PyTorch side's numbers."""
+    said = ("loss", "losses", "clipped_heads")
+    content = {"case": {k: v for k, v in case.items() if k not in said}}
+    for kind, value in theirs.items():
+        if isinstance(value, dict):
+            content[kind] = {name: digest(tensor) for name, tensor in value.items()}
+        elif kind == "logits":
+            content[kind] = digest(value)
+        else:
+            content[kind] = value.tolist() if torch.is_tensor(value) else value
+    return content
+
+
+def written(value, depth=0):
+    """JSON with one line for each tensor."""
+    if not isinstance(value, dict) or "norm" in value:
+        return json.dumps(rounded(value))
+    pad = " " * (depth + 1)
+    lines = [f"{pad}{json.dumps(k)}: {written(v, depth + 1)}" for k, v in value.items()]
+    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+
+
+def rounded(value):
+    """Numbers with nine digits, which tell all f32 apart."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list) else value
+
+
+def spread(digest):
+    """The numbers of a digest, relative to the largest value of the tensor."""
+    return [n / (digest["max"] or 1.0) for n in (digest["norm"], digest["max"], *digest["at"])]
+
+
+def stale(old, new):
+    """Where two golden contents differ by more than an update may."""
+    if isinstance(new, dict) and "norm" not in new:
+        assert old.keys() == new.keys(), f"golden names differ: {old.keys() ^ new.keys()}"
+        return [f"/{name}{place}" for name in new for place in stale(old[name], new[name])]
+    if isinstance(new, dict):
+        old, new = spread(old), spread(new)
+    numbers = not isinstance(new, (str, bool, type(None)))
+    differs = error(old, new) > ALLOWED["parameter"] if numbers else old != new
+    return [""] if differs else []
+
+
+def cell(errors, kind):
+    """One cell of the table, marked if the difference is too large."""
+    if kind not in errors:
+        return "-"
+    size, name = errors[kind]
+    name = name.removeprefix("model.").removesuffix(".weight")
+    mark = "" if size <= ALLOWED[kind] else " !"
+    return f"{size:.1e}{mark} {name}".strip()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folder", type=pathlib.Path)
+    arguments.add_argument("--bless", action="store_true", help="rewrite the golden files")
+    arguments = arguments.parse_args()
+    torch.set_num_threads(1)
+    check_against_torch()
+    cases = sorted(path.parent for path in arguments.folder.glob("*/case.json"))
+    assert cases, f"no case in {arguments.folder}"
+    rows, bad = [["case", *ALLOWED], ["allowed", *(f"{size:.0e}" for size in ALLOWED.values())]], 0
+    for folder in cases:
+        case = json.loads((folder / "case.json").read_text())
+        print(f"{folder.name}: seed {case['seed']}, {case['title']}", flush=True)
+        errors, theirs = check(folder, case)
+        bad += sum(not size <= ALLOWED[kind] for kind, (size, _) in errors.items())
+        rows.append([folder.name, *(cell(errors, kind) for kind in ALLOWED)])
+        place, content = GOLDEN / f"{folder.name}.json", golden(case, theirs)
+        if arguments.bless:
+            place.write_text(written(content) + "\n")
+        differences = stale(json.loads(place.read_text()), rounded(content))
+        for difference in differences:
+            print(f"  {place.name} is out of date at {difference}")
+        bad += len(differences)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    print("differs" if bad else "equal within what is allowed")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
