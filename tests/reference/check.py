@@ -84,9 +84,9 @@ def worst(ours, theirs):
     return max((error(ours[name], theirs[name]), name) for name in theirs)
 
 
-def check(folder, case):
+def check(folder, said):
     """Compares one case; gives the errors and what the PyTorch side computed."""
-    ours = load_file(folder / "ours.safetensors")
+    case, ours = said["case"], load_file(folder / "ours.safetensors")
     model = stock.load(folder / "export")
     stock.check_companions(folder / "export", case["decoder"]["vocab"])
     with torch.no_grad():
@@ -94,15 +94,15 @@ def check(folder, case):
     theirs = {"logits": logits, "loss": loss.item()}
     errors = {
         "logits": (error(ours["logits"], logits), ""),
-        "loss": (error(case["loss"], theirs["loss"]), ""),
+        "loss": (error(said["loss"], theirs["loss"]), ""),
     }
     if case["steps"] > 0:
         theirs |= train(case, model, ours["tokens"], ours["targets"])
         assert theirs["clipped_heads"] > 0, "QK-Clip never acted: the case shows nothing about it"
-        assert case["clipped_heads"] == theirs["clipped_heads"], "other heads were clipped"
+        assert said["clipped_heads"] == theirs["clipped_heads"], "other heads were clipped"
         for kind in ("gradient", "parameter"):
             errors[kind] = worst(prefixed(ours, f"{kind}."), theirs[kind])
-        errors["losses"] = (error(case["losses"], theirs["losses"]), "")
+        errors["losses"] = (error(said["losses"], theirs["losses"]), "")
         errors["max_logits"] = (error(ours["max_logits"], theirs["max_logits"]), "")
     return errors, theirs
 
@@ -116,8 +116,7 @@ def digest(tensor):
 
 def golden(case, theirs):
     """What a golden file holds: the case, and the PyTorch side's numbers."""
-    said = ("loss", "losses", "clipped_heads")
-    content = {"case": {k: v for k, v in case.items() if k not in said}}
+    content = {}
     for kind, value in theirs.items():
         if isinstance(value, dict):
             content[kind] = {name: digest(tensor) for name, tensor in value.items()}
@@ -125,16 +124,7 @@ def golden(case, theirs):
             content[kind] = digest(value)
         else:
             content[kind] = value.tolist() if torch.is_tensor(value) else value
-    return content
-
-
-def written(value, depth=0):
-    """JSON with one line for each tensor."""
-    if not isinstance(value, dict) or "norm" in value:
-        return json.dumps(rounded(value))
-    pad = " " * (depth + 1)
-    lines = [f"{pad}{json.dumps(k)}: {written(v, depth + 1)}" for k, v in value.items()]
-    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+    return {"case": case} | rounded(content)
 
 
 def rounded(value):
@@ -144,6 +134,15 @@ def rounded(value):
     if isinstance(value, dict):
         return {name: rounded(part) for name, part in value.items()}
     return [rounded(part) for part in value] if isinstance(value, list) else value
+
+
+def written(value, depth=0):
+    """JSON with one line for each tensor."""
+    if not isinstance(value, dict) or "norm" in value:
+        return json.dumps(value)
+    pad = " " * (depth + 1)
+    lines = [f"{pad}{json.dumps(k)}: {written(v, depth + 1)}" for k, v in value.items()]
+    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
 
 
 def spread(digest):
@@ -173,6 +172,23 @@ def cell(errors, kind):
     return f"{size:.1e}{mark} {name}".strip()
 
 
+def check_golden(place, content, bless):
+    """Rewrites a golden file or says where it is out of date; gives the number of places."""
+    if bless:
+        place.write_text(written(content) + "\n")
+    places = stale(json.loads(place.read_text()), content)
+    for where in places:
+        print(f"  {place.name} is out of date at {where}")
+    return len(places)
+
+
+def show(rows):
+    """Prints a table."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=pathlib.Path)
@@ -180,25 +196,19 @@ def main():
     arguments = arguments.parse_args()
     torch.set_num_threads(1)
     check_against_torch()
-    cases = sorted(path.parent for path in arguments.folder.glob("*/case.json"))
-    assert cases, f"no case in {arguments.folder}"
-    rows, bad = [["case", *ALLOWED], ["allowed", *(f"{size:.0e}" for size in ALLOWED.values())]], 0
-    for folder in cases:
-        case = json.loads((folder / "case.json").read_text())
-        print(f"{folder.name}: seed {case['seed']}, {case['title']}", flush=True)
-        errors, theirs = check(folder, case)
-        bad += sum(not size <= ALLOWED[kind] for kind, (size, _) in errors.items())
+    folders = sorted(path.parent for path in arguments.folder.glob("*/case.json"))
+    assert folders, f"no case in {arguments.folder}"
+    rows = [["case", *ALLOWED], ["allowed", *(f"{size:.0e}" for size in ALLOWED.values())]]
+    bad = 0
+    for folder in folders:
+        said = json.loads((folder / "case.json").read_text())
+        print(f"{folder.name}: seed {said['case']['seed']}, {said['case']['title']}", flush=True)
+        errors, theirs = check(folder, said)
         rows.append([folder.name, *(cell(errors, kind) for kind in ALLOWED)])
-        place, content = GOLDEN / f"{folder.name}.json", golden(case, theirs)
-        if arguments.bless:
-            place.write_text(written(content) + "\n")
-        differences = stale(json.loads(place.read_text()), rounded(content))
-        for difference in differences:
-            print(f"  {place.name} is out of date at {difference}")
-        bad += len(differences)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+        bad += sum(not size <= ALLOWED[kind] for kind, (size, _) in errors.items())
+        place = GOLDEN / f"{folder.name}.json"
+        bad += check_golden(place, golden(said["case"], theirs), arguments.bless)
+    show(rows)
     print("differs" if bad else "equal within what is allowed")
     sys.exit(1 if bad else 0)
 
