@@ -93,8 +93,9 @@ class MuonClip:
     def clip_heads(self, prefix, logits):
         """QK-Clip: every logit of head h shrinks by tau / S of that head."""
         nope, rope = self.decoder["nope"], self.decoder["rope"]
-        query = prefix + ("q_proj" if self.decoder.get("q_rank") is None else "q_b_proj") + ".weight"
-        query = self.values[query].view(self.decoder["heads"], nope + rope, -1)
+        low_rank = self.decoder.get("q_rank") is not None
+        query = self.values[prefix + ("q_b_proj" if low_rank else "q_proj") + ".weight"]
+        query = query.view(self.decoder["heads"], nope + rope, -1)
         keys = self.values[prefix + "kv_b_proj.weight"]
         keys = keys.view(self.decoder["heads"], nope + self.decoder["value"], -1)
         for head, most in enumerate(logits.tolist()):
