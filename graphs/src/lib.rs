@@ -1,10 +1,21 @@
 //! From a model graph and a mesh to a checked plan; pure functions without clock, file or thread.
+//!
+//! Read in the order of lowering: [`source`] and [`decoder`] say what a job writes, [`model`]
+//! checks it, [`mod@place`] cuts it, [`route`] finds what crosses, [`schedule`] orders the work,
+//! [`passes`] turn orders into programs, [`check`] holds the laws, [`plan`] is what comes out and
+//! [`fn@lower`] does all of it. [`text`] prints every level.
 
 pub mod action;
+pub mod check;
 pub mod decoder;
+pub mod error;
+mod lower;
 pub mod mesh;
 pub mod model;
+pub mod passes;
+pub mod place;
 pub mod plan;
+pub mod route;
 pub mod schedule;
 pub mod source;
 pub mod spec;
@@ -12,6 +23,8 @@ pub mod text;
 
 pub use crate::{
     decoder::Decoder,
+    error::PlanError,
+    lower::lower,
     model::{ModelError, ModelGraph},
     plan::Plan,
     spec::PlanSpec,

@@ -92,7 +92,7 @@ pub struct Chunk {
 }
 
 /// Nodes that live on the expert groups, between two segments of a chunk.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Visit {
     /// Nodes in execution order; grouped operators know only the group's own experts.
     pub nodes: Vec<(NodeId, Op)>,

@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::model::{ModelGraph, Source};
+use crate::{
+    action::{Action, ActionError},
+    model::{ModelGraph, Port, Source},
+    plan::{Cargo, Instruction, Plan, Side},
+};
 
 /// Prints a model: number, name, operator, sources and shapes of each node.
 pub fn model(graph: &ModelGraph) -> String {
@@ -27,3 +31,116 @@ fn read(source: Source) -> String {
         Source::Node { node, port } => format!("{node}.{port}"),
     }
 }
+
+/// Prints where the model is cut: stage, nodes and visits of each chunk.
+pub fn place(graph: &ModelGraph, plan: &Plan) -> String {
+    let mut text = String::new();
+    for (number, chunk) in plan.chunks.iter().enumerate() {
+        let name = |id: usize| graph.node(id).name.as_str();
+        let (first, last) = (name(chunk.nodes.start), name(chunk.nodes.end - 1));
+        let _ = writeln!(text, "chunk {number} on stage {}: {first} .. {last}", chunk.stage);
+        for (visit, it) in chunk.visits.iter().enumerate() {
+            let (sent, back) = (ports(graph, &it.inputs), ports(graph, &it.outputs));
+            let _ = writeln!(text, "  visit {visit}, {} experts: {sent} -> {back}", it.experts);
+        }
+    }
+    text
+}
+
+fn ports(graph: &ModelGraph, ports: &[Port]) -> String {
+    let name = |&(node, port): &Port| format!("{}.{port}", graph.node(node).name);
+    ports.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints the channels: ends, cargo, credits.
+pub fn route(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (id, channel) in plan.channels.iter().enumerate() {
+        let (from, to) = (actor(channel.from), actor(channel.to));
+        let cargo = cargo(channel.cargo);
+        let _ = writeln!(text, "{id:>4}  {from} -> {to}  {cargo}  credits {}", channel.credits);
+    }
+    text
+}
+
+fn actor((stage, side): (usize, Side)) -> String {
+    match side {
+        Side::Stage => format!("stage {stage}"),
+        Side::Experts => format!("experts {stage}"),
+    }
+}
+
+fn cargo(cargo: Cargo) -> String {
+    match cargo {
+        Cargo::Activations { chunk } => format!("activations {chunk}"),
+        Cargo::Gradients { chunk } => format!("gradients {chunk}"),
+        Cargo::Dispatch { chunk, visit } => format!("dispatch {chunk}/{visit}"),
+        Cargo::Combine { chunk, visit } => format!("combine {chunk}/{visit}"),
+        Cargo::CombineGradients { chunk, visit } => format!("combine-gradients {chunk}/{visit}"),
+        Cargo::DispatchGradients { chunk, visit } => format!("dispatch-gradients {chunk}/{visit}"),
+    }
+}
+
+/// Prints orders as PyTorch does: a line for each stage, cells between commas.
+pub fn orders(orders: &[Vec<Action>]) -> String {
+    let row = |order: &Vec<Action>| {
+        let cells: Vec<String> = order.iter().map(ToString::to_string).collect();
+        cells.join(",") + "\n"
+    };
+    orders.iter().map(row).collect()
+}
+
+/// Reads orders; empty cells, which other programs write for idle steps, are skipped.
+///
+/// # Errors
+///
+/// The first cell that is no action.
+pub fn read_orders(text: &str) -> Result<Vec<Vec<Action>>, ActionError> {
+    let cells = |line: &str| {
+        let cells = line.split(',').map(str::trim).filter(|cell| !cell.is_empty());
+        cells.map(str::parse).collect()
+    };
+    text.lines().filter(|line| !line.trim().is_empty()).map(cells).collect()
+}
+
+/// Prints the programs of all actors, an instruction a line.
+pub fn programs(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (stage, sides) in plan.programs.iter().enumerate() {
+        for (side, program) in [Side::Stage, Side::Experts].into_iter().zip(sides) {
+            if program.instructions.is_empty() {
+                continue;
+            }
+            let _ = writeln!(text, "{}:", actor((stage, side)));
+            for &it in &program.instructions {
+                let _ = writeln!(text, "  {}", instruction(plan, it));
+            }
+        }
+    }
+    text
+}
+
+/// Prints one instruction: `F 2.0 mb 3` computes segment 0 of chunk 2 for microbatch 3.
+pub fn instruction(plan: &Plan, instruction: Instruction) -> String {
+    let carried = |channel: usize| cargo(plan.channels[channel].cargo);
+    match instruction {
+        Instruction::Receive { channel, microbatch } => {
+            format!("receive {} mb {microbatch}", carried(channel))
+        }
+        Instruction::Send { channel, microbatch } => {
+            format!("send {} mb {microbatch}", carried(channel))
+        }
+        Instruction::Forward { chunk, segment, microbatch } => {
+            format!("F {chunk}.{segment} mb {microbatch}")
+        }
+        Instruction::BackwardInput { chunk, segment, microbatch } => {
+            format!("I {chunk}.{segment} mb {microbatch}")
+        }
+        Instruction::BackwardWeight { chunk, segment, microbatch } => {
+            format!("W {chunk}.{segment} mb {microbatch}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

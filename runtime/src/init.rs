@@ -68,7 +68,10 @@ impl<'a> Initial<'a> {
             Init::Ones => vec![1.0; size],
             Init::Zeros => vec![0.0; size],
             Init::Normal(deviation) => {
-                kernels::random::normals(self.seed, &about.name, deviation, size)
+                let mut values = vec![0.0; size];
+                let key = kernels::random::key(self.seed, &about.name);
+                kernels::random::fill_normal(&mut values, key, 0, deviation);
+                values
             }
         }
     }

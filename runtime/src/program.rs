@@ -21,7 +21,7 @@ impl Worker {
     pub(crate) fn start_step(&mut self) {
         self.counter = Some(0);
         self.seen = Seen::default();
-        kernels::gemm::take_time();
+        kernels::gemm::time::take();
     }
 
     /// Runs instructions until one has to wait or the program is done.
@@ -29,7 +29,7 @@ impl Worker {
         while self.counter.is_some() {
             let Some(instruction) = self.instruction() else {
                 self.counter = None;
-                self.seen.product_seconds = kernels::gemm::take_time().as_secs_f64();
+                self.seen.product_seconds = kernels::gemm::time::take().as_secs_f64();
                 return self.finish_program();
             };
             if let Some(wanted) = self.wanted(instruction) {

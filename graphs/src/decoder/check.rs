@@ -50,7 +50,7 @@ impl Decoder {
         let Decoder { layers, dense_layers, experts, experts_per_token, groups, .. } = *self;
         let at_most = format!("at most the {layers} of `layers`");
         expect(dense_layers <= layers, wrong("dense_layers", dense_layers, at_most));
-        expect(self.rope % 2 == 0, wrong("rope", self.rope, "an even width".into()));
+        expect(self.rope.is_multiple_of(2), wrong("rope", self.rope, "an even width".into()));
         let eps = self.norm_eps;
         expect(eps >= 0.0 && eps.is_finite(), wrong("norm_eps", eps, "0 or more".into()));
         let std = self.init_std;

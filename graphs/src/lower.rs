@@ -1,0 +1,156 @@
+//! From a model and the plan asked for to a plan that can be run: every level, in order.
+
+use ops::Op;
+
+use crate::{
+    check,
+    error::PlanError,
+    model::ModelGraph,
+    passes::{credits, messages, split},
+    place,
+    plan::{Batch, Plan},
+    route::{self, Routes},
+    schedule::{Pipeline, Unfit},
+    spec::PlanSpec,
+};
+
+/// The largest degree of an axis, and of anything that is counted.
+const DEGREE_LIMIT: usize = 1 << 20;
+
+/// Chunks times microbatches of the longest step that is planned.
+const STEP_LIMIT: usize = 1 << 22;
+
+/// Lowers a model to a plan; the same for the same arguments, on every rank.
+///
+/// `spec.microbatch` holds, whatever `batch.microbatch` says.
+///
+/// # Errors
+///
+/// All the [`PlanError`]s that can be known at once: first those of numbers that do not fit each
+/// other, then those of the cut.
+pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, Vec<PlanError>> {
+    let batch = Batch { microbatch: spec.microbatch, ..batch };
+    let degrees = degrees(spec, batch);
+    if !degrees.is_empty() {
+        return Err(degrees);
+    }
+    let mut errors = numbers(graph, spec, batch);
+    let places = match place::place(graph, &spec.stages, spec.mesh.chunks(), batch) {
+        Ok(places) if errors.is_empty() => places,
+        places => {
+            errors.extend(places.err().into_iter().flatten());
+            return Err(errors);
+        }
+    };
+    let chunk = |(chunk, nodes)| route::chunk(graph, nodes, chunk % spec.mesh.pp, spec.mesh.ep);
+    let chunks = places.into_iter().enumerate().map(chunk).collect::<Vec<_>>();
+    let channels = route::channels(&chunks);
+    let orders = orders(spec, batch)?;
+    let routes = Routes::new(&channels);
+    let programs = orders.iter().map(|order| messages::programs(order, &chunks, &routes)).collect();
+    let mut plan = Plan { mesh: spec.mesh, batch, chunks, orders, channels, programs };
+    check::programs(&plan).map_err(wrapped)?;
+    credits::set(&mut plan);
+    check::deadlock(&plan).map_err(|deadlock| vec![deadlock.into()])?;
+    Ok(plan)
+}
+
+fn wrapped<E: Into<PlanError>>(errors: Vec<E>) -> Vec<PlanError> {
+    errors.into_iter().map(Into::into).collect()
+}
+
+/// The shape of pipeline that a schedule is asked to order.
+fn pipeline(spec: &PlanSpec, batch: Batch) -> Pipeline {
+    Pipeline {
+        stages: spec.mesh.pp,
+        virtual_stages: spec.mesh.vpp,
+        microbatches: batch.microbatches(spec.mesh.data_ranks()),
+    }
+}
+
+/// The checked orders of all stages, after the passes on orders.
+fn orders(
+    spec: &PlanSpec,
+    batch: Batch,
+) -> Result<Vec<Vec<crate::action::Action>>, Vec<PlanError>> {
+    let pipeline = pipeline(spec, batch);
+    let orders = spec.schedule().orders(pipeline);
+    check::orders(pipeline, &orders).map_err(wrapped)?;
+    let when = spec.weight_grad();
+    let orders: Vec<_> = orders.iter().map(|order| split::split(order, when)).collect();
+    check::orders(pipeline, &orders).map_err(wrapped)?;
+    Ok(orders)
+}
+
+/// Counts that are zero or beyond any machine.
+fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    let degrees = [
+        ("plan.mesh.pp", spec.mesh.pp),
+        ("plan.mesh.vpp", spec.mesh.vpp),
+        ("plan.mesh.ep", spec.mesh.ep),
+        ("plan.mesh.dp", spec.mesh.dp),
+        ("plan.microbatch", spec.microbatch),
+        ("lanes", batch.lanes),
+        ("batch", batch.sequences),
+        ("context", batch.context),
+    ];
+    let limit = |field| if field == "batch" { usize::MAX >> 16 } else { DEGREE_LIMIT };
+    let wrong = degrees.into_iter().filter(|&(field, got)| !(1..=limit(field)).contains(&got));
+    wrong.map(|(field, got)| PlanError::Degree { field, got, limit: limit(field) }).collect()
+}
+
+/// Numbers that do not fit each other.
+fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
+    errors.extend(spread(spec, batch));
+    if errors.is_empty() {
+        errors.extend(schedule(spec, batch));
+    }
+    errors
+}
+
+/// Whether some layer's experts do not divide over the expert ranks.
+fn experts(graph: &ModelGraph, ep: usize) -> Option<PlanError> {
+    let layers = graph.nodes().filter_map(|node| match &node.op {
+        Op::Dispatch(op) => Some(op.experts),
+        _ => None,
+    });
+    let mut uneven = layers.filter(|experts| !experts.is_multiple_of(ep));
+    uneven.next().map(|experts| PlanError::Experts { experts, ep })
+}
+
+/// Whether the batch does not spread evenly over ranks and lanes.
+fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    let Batch { sequences, microbatch, lanes, .. } = batch;
+    let (dp, ep, ranks) = (spec.mesh.dp, spec.mesh.ep, spec.mesh.data_ranks());
+    let mut errors = Vec::new();
+    if !sequences.is_multiple_of(microbatch.saturating_mul(ranks)) {
+        errors.push(PlanError::Sequences { sequences, microbatch, dp, ep });
+    }
+    if !lanes.is_multiple_of(ranks) {
+        errors.push(PlanError::Lanes { lanes, ranks });
+    }
+    if errors.is_empty() && !sequences.is_multiple_of(microbatch.saturating_mul(lanes)) {
+        errors.push(PlanError::Units { sequences, microbatch, lanes });
+    }
+    errors
+}
+
+/// Whether the schedule does not know such a pipeline.
+fn schedule(spec: &PlanSpec, batch: Batch) -> Option<PlanError> {
+    let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
+    let (pp, vpp, microbatches) = (spec.mesh.pp, spec.mesh.vpp, pipeline.microbatches);
+    let chunks = pp.saturating_mul(vpp);
+    if microbatches.saturating_mul(chunks) > STEP_LIMIT {
+        return Some(PlanError::TooLong { microbatches, chunks });
+    }
+    match schedule.fits(pipeline).err()? {
+        Unfit::VirtualStages => Some(PlanError::VirtualStages { schedule: schedule.name(), vpp }),
+        Unfit::Groups { group, microbatches: nearest, groups } => {
+            Some(PlanError::Groups { microbatches, group, pp, nearest, groups })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Splitting a model changes when and where things happen, never a bit of what is computed.
+
+use graphs::{
+    Decoder, PlanSpec,
+    mesh::Mesh,
+    schedule::{Interleaved1F1B, Schedule},
+    spec::WeightGrad,
+};
+use jobs::verify::{Trace, first_difference, trace};
+use ops::DType;
+use runtime::Setup;
+
+use crate::small;
+
+const STEPS: usize = 3;
+
+fn spec(pp: usize, vpp: usize, ep: usize, dp: usize) -> PlanSpec {
+    PlanSpec { mesh: Mesh { pp, vpp, ep, dp }, ..PlanSpec::default() }
+}
+
+fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
+    Schedule::Interleaved1F1B(Interleaved1F1B { extra_warmup, split_backward, group: None })
+}
+
+fn plans() -> Vec<(&'static str, PlanSpec)> {
+    let with = |schedule, spec| PlanSpec { schedule: Some(schedule), ..spec };
+    let when = |weight_grad, spec| PlanSpec { weight_grad: Some(weight_grad), ..spec };
+    vec![
+        ("one stage", spec(1, 1, 1, 1)),
+        ("pp 2", spec(2, 1, 1, 1)),
+        ("pp 2 gpipe", with(Schedule::GPipe, spec(2, 1, 1, 1))),
+        ("pp 2 early W", when(WeightGrad::Early, spec(2, 1, 1, 1))),
+        ("pp 2 late W", when(WeightGrad::Late(2), spec(2, 1, 1, 1))),
+        ("pp 4", spec(4, 1, 1, 1)),
+        ("pp 2 vpp 2", with(interleaved(0, false), spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 split", with(interleaved(0, true), spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 extra", with(interleaved(1, false), spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 extra split", with(interleaved(1, true), spec(2, 2, 1, 1))),
+        ("ep 2", spec(1, 1, 2, 1)),
+        ("ep 4", spec(1, 1, 4, 1)),
+        ("pp 2 vpp 2 ep 2", with(interleaved(1, true), spec(2, 2, 2, 1))),
+        ("pp 2 ep 4 late W", when(WeightGrad::Late(1), spec(2, 1, 4, 1))),
+        ("dp 2", spec(1, 1, 1, 2)),
+        ("pp 2 ep 2 dp 2", spec(2, 1, 2, 2)),
+        ("dp 4", spec(1, 1, 1, 4)),
+    ]
+}
+
+fn traces(decoder: &Decoder, dtype: DType, plans: &[(&str, PlanSpec)]) -> Vec<Trace> {
+    let one = |(name, spec): &(&str, PlanSpec)| {
+        let graph = small::graph(decoder);
+        let plan = small::plan(&graph, spec);
+        let setup = Setup { dtype, ..small::setup(graph, plan) };
+        let feed = small::Numbers::new(decoder.vocab);
+        trace(name, setup, feed, STEPS).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    plans.iter().map(one).collect()
+}
+
+fn check(dtype: DType) {
+    let decoder = small::decoder();
+    let traces = traces(&decoder, dtype, &plans());
+    assert_eq!(first_difference(&small::graph(&decoder), &traces), None);
+    assert!(traces.iter().all(|trace| trace.hash() == traces[0].hash()));
+    let seen = traces[0].steps[0].gradients.iter().flatten().count();
+    assert!(60 < seen, "{seen} gradients were compared");
+}
+
+#[test]
+fn every_plan_gives_the_same_bits_in_f32() {
+    check(DType::F32);
+}
+
+#[test]
+fn every_plan_gives_the_same_bits_in_bf16() {
+    check(DType::Bf16);
+}
+
+#[test]
+fn a_difference_is_found_and_named() {
+    let decoder = small::decoder();
+    let graph = small::graph(&decoder);
+    let plan = small::plan(&graph, &spec(1, 1, 1, 1));
+    let feed = || small::Numbers::new(decoder.vocab);
+    let right = trace("right", small::setup(small::graph(&decoder), plan.clone()), feed(), 2);
+    let mut other = plan;
+    other.batch.lanes = 1;
+    let wrong = trace("other lanes", small::setup(graph, other), feed(), 2);
+    let traces = [right.unwrap(), wrong.unwrap()];
+    let difference = first_difference(&small::graph(&decoder), &traces).unwrap();
+    assert_eq!((difference.plan.as_str(), difference.step), ("other lanes", 1));
+    assert!(difference.what.starts_with("gradient of `model."), "{difference:?}");
+}
