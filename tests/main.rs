@@ -1,5 +1,6 @@
 //! Checks that need more than one crate, in one binary.
 
 mod parity;
+mod reference;
 mod small;
 mod tidy;
