@@ -1,10 +1,9 @@
 //! The sum of several tensors: residual connections and shared experts.
 
+use kernels::reduce;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Context, Cost, Forward, Operator, ShapeError, Spec, Tensor, WeightSpec, shape::mismatch,
-};
+use crate::{Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch};
 
 /// Adds two or more `[t, d]` in the order of the inputs.
 ///
@@ -29,33 +28,23 @@ impl Operator for Add {
         Ok(vec![spec])
     }
 
-    fn weights(&self) -> Vec<WeightSpec> {
-        Vec::new()
-    }
-
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
+        let mut sum = x[0].f32().into_owned();
+        x[1..].iter().for_each(|x| reduce::add(&mut sum, &x.f32()));
+        let inputs = Tensor::from_i32(&[1], vec![x.len() as i32]);
+        let saved = Saved { input: vec![inputs], weight: Vec::new() };
+        let outputs = vec![Tensor::rounded(x[0].shape(), sum, at.dtype)];
+        Forward { outputs, saved, observed: None }
     }
 
     fn backward_input(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
-    }
-
-    fn backward_weight(
-        &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
-    ) {
-        unreachable!()
+        vec![Some(dy[0].clone()); saved[0].i32()[0] as usize]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -66,5 +55,22 @@ impl Operator for Add {
             moved_elements: 3.0 * elements,
             ..Cost::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_go_to_every_input() {
+        let x = [random(1, &[3, 4]), random(2, &[3, 4]), random(3, &[3, 4])];
+        check(&Add { width: 4 }, 3, &x);
+    }
+
+    #[test]
+    fn one_input_is_no_sum() {
+        assert!(Add { width: 4 }.infer(&[Spec::tokens(4)]).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! Brings the experts' rows back to their tokens and adds them by share.
 
+use kernels::permute::Routing;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Operator, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, exact, token_index},
 };
 
@@ -34,33 +35,31 @@ impl Operator for Combine {
         Ok(vec![Spec::tokens(d)])
     }
 
-    fn weights(&self) -> Vec<WeightSpec> {
-        Vec::new()
-    }
-
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
+        let (rows, choice, share) = (&x[0], &x[1], &x[2]);
+        let routing = Routing::new(choice.i32(), self.experts);
+        let shape = [choice.shape()[0], self.width];
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        routing.gather_sum(&rows.f32(), self.width, &share.f32(), &mut y);
+        let saved = Saved { input: x.to_vec(), weight: Vec::new() };
+        Forward { outputs: vec![Tensor::rounded(&shape, y, at.dtype)], saved, observed: None }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
+        at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
-    }
-
-    fn backward_weight(
-        &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
-    ) {
-        unreachable!()
+        let (rows, choice, share) = (&saved[0], &saved[1], &saved[2]);
+        let routing = Routing::new(choice.i32(), self.experts);
+        let dy = dy[0].f32();
+        let mut drows = vec![0.0; rows.len()];
+        routing.scatter_scaled(&dy, self.width, &share.f32(), &mut drows);
+        let dshare = routing.dots(&rows.f32(), self.width, &dy);
+        let drows = Tensor::rounded(rows.shape(), drows, at.dtype);
+        vec![Some(drows), None, Some(Tensor::from_f32(share.shape(), dshare))]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -73,5 +72,35 @@ impl Operator for Combine {
             saved_elements: rows * (width + 2.0),
             moved_elements: (rows + t as f64) * width,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_reach_rows_and_shares() {
+        let choice = Tensor::from_i32(&[4, 2], vec![2, 0, 0, 3, 3, 2, 2, 3]);
+        let op = Combine { width: 3, experts: 5, experts_per_token: 2 };
+        let (rows, share) = (random(1, &[8, 3]), random(2, &[4, 2]));
+        // Shares are exact: BF16 values in F32, so that both precisions see the same.
+        let share = Tensor::rounded(&[4, 2], share.f32().into_owned(), crate::DType::Bf16);
+        let share = Tensor::from_f32(&[4, 2], share.f32().into_owned());
+        check(&op, 2, &[rows, choice, share]);
+    }
+
+    #[test]
+    fn shares_of_one_bring_back_the_sum_of_what_was_dispatched() {
+        let at = crate::Context { sequence: 4, dtype: crate::DType::F32, loss_scale: 1.0 };
+        let choice = Tensor::from_i32(&[4, 2], vec![2, 0, 0, 3, 3, 2, 2, 3]);
+        let x = random(1, &[4, 3]);
+        let dispatch = crate::Dispatch { width: 3, experts: 5, experts_per_token: 2 };
+        let rows = dispatch.forward(&at, &[], &[x.clone(), choice.clone()]).outputs.remove(0);
+        let combine = Combine { width: 3, experts: 5, experts_per_token: 2 };
+        let share = Tensor::from_f32(&[4, 2], vec![1.0; 8]);
+        let y = combine.forward(&at, &[], &[rows, choice, share]).outputs.remove(0);
+        assert!(y.f32().iter().zip(x.f32().iter()).all(|(y, x)| *y == 2.0 * x));
     }
 }

@@ -1,9 +1,10 @@
 //! Copies each token once for every expert that shall see it, sorted by expert.
 
+use kernels::permute::Routing;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Operator, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, counts, token_index},
 };
 
@@ -34,33 +35,31 @@ impl Operator for Dispatch {
         Ok(vec![Spec::rows(d), counts(self.experts)])
     }
 
-    fn weights(&self) -> Vec<WeightSpec> {
-        Vec::new()
+    fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
+        let routing = Routing::new(x[1].i32(), self.experts);
+        let rows = routing.rows.len();
+        let mut y = vec![0.0; rows * self.width];
+        routing.scatter(&x[0].f32(), self.width, self.experts_per_token, &mut y);
+        let y = Tensor::rounded(&[rows, self.width], y, at.dtype);
+        let counts = Tensor::from_i32(&[self.experts], routing.counts);
+        let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
+        Forward { outputs: vec![y, counts], saved, observed: None }
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
-    }
-
+    /// `dy` begins with the gradient of the rows; the counts have none.
     fn backward_input(
         &self,
-        _at: &Context,
+        at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
-    }
-
-    fn backward_weight(
-        &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
-    ) {
-        unreachable!()
+        let choice = &saved[0];
+        let routing = Routing::new(choice.i32(), self.experts);
+        let shape = [choice.shape()[0], self.width];
+        let mut dx = vec![0.0; shape[0] * shape[1]];
+        routing.gather_sum(&dy[0].f32(), self.width, &vec![1.0; choice.len()], &mut dx);
+        vec![Some(Tensor::rounded(&shape, dx, at.dtype)), None]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -72,5 +71,18 @@ impl Operator for Dispatch {
             moved_elements: (t as f64 + rows) * width,
             ..Cost::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_of_all_rows_of_a_token_come_back() {
+        let choice = Tensor::from_i32(&[4, 2], vec![2, 0, 0, 3, 3, 2, 2, 3]);
+        let op = Dispatch { width: 3, experts: 5, experts_per_token: 2 };
+        check(&op, 2, &[random(1, &[4, 3]), choice]);
     }
 }

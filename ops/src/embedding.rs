@@ -1,9 +1,10 @@
 //! Token embedding: one row of the weight for each token.
 
+use kernels::embedding;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
     shape::{check, token_index},
 };
@@ -44,8 +45,17 @@ impl Operator for Embedding {
         }]
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
+        let tokens = x[0].i32();
+        let shape = [tokens.len(), self.width];
+        let row = self.width * w[0].dtype().size();
+        let mut bytes = vec![0; tokens.len() * row];
+        embedding::gather(w[0].bytes(), row, tokens, &mut bytes);
+        let y = Tensor::from_bytes(&shape, w[0].dtype(), bytes.into());
+        let same = w[0].dtype() == at.dtype;
+        let y = if same { y } else { Tensor::rounded(&shape, y.f32().into_owned(), at.dtype) };
+        let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
@@ -55,18 +65,18 @@ impl Operator for Embedding {
         _saved: &[Tensor],
         _dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
+        vec![None]
     }
 
     fn backward_weight(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        saved: &[Tensor],
+        dy: &[Tensor],
+        dw: &mut [Vec<f32>],
     ) {
-        unreachable!()
+        embedding::scatter_add(&mut dw[0], self.width, saved[0].i32(), &dy[0].f32());
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -77,5 +87,17 @@ impl Operator for Embedding {
             moved_elements: 2.0 * elements,
             ..Cost::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::check;
+
+    #[test]
+    fn gradients_go_to_the_rows_that_were_read() {
+        let tokens = Tensor::from_i32(&[6], vec![3, 0, 3, 1, 3, 0]);
+        check(&Embedding { vocab: 5, width: 3, init_std: 1.0 }, 3, &[tokens]);
     }
 }

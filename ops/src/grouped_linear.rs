@@ -1,9 +1,12 @@
 //! A linear map for each expert over the rows routed to it.
 
+use std::ops::Range;
+
+use kernels::gemm::{Matrix, MatrixMut, Output, product};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
     shape::{check, counts},
 };
@@ -37,6 +40,19 @@ impl GroupedLinear {
     }
 }
 
+/// Pairs each expert that has rows with them; `each` has one element per expert.
+fn experts<T>(
+    each: impl IntoIterator<Item = T>,
+    counts: &[i32],
+) -> impl Iterator<Item = (T, Range<usize>)> {
+    let rows = counts.iter().scan(0, |end, &count| {
+        let start = *end;
+        *end += count as usize;
+        Some(start..*end)
+    });
+    each.into_iter().zip(rows).filter(|(_, rows)| !rows.is_empty())
+}
+
 impl Operator for GroupedLinear {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let letters = format!("rows [r, i={}] and counts [e={}] i32", self.input, self.experts);
@@ -57,29 +73,57 @@ impl Operator for GroupedLinear {
         (0..self.experts).map(weight).collect()
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
+        let (rows, counts) = (x[0].f32(), x[1].i32());
+        let shape = [x[0].shape()[0], self.output];
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        for (w, part) in experts(w, counts) {
+            let x_ri = Matrix::new(&rows[part.start * self.input..], part.len(), self.input);
+            let w_oi = w.f32();
+            let w_io = Matrix::new(&w_oi, self.output, self.input).transposed();
+            let y_ro = &mut y[part.start * self.output..];
+            let y_ro = MatrixMut::new(y_ro, part.len(), self.output);
+            product(y_ro, Output::Write, 1.0, x_ri, w_io);
+        }
+        let saved = Saved { input: vec![x[1].clone()], weight: x.to_vec() };
+        Forward { outputs: vec![Tensor::rounded(&shape, y, at.dtype)], saved, observed: None }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        at: &Context,
+        w: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
+        let (dy, shape) = (dy[0].f32(), [dy[0].shape()[0], self.input]);
+        let mut dx = vec![0.0; shape[0] * shape[1]];
+        for (w, part) in experts(w, saved[0].i32()) {
+            let dy_ro = Matrix::new(&dy[part.start * self.output..], part.len(), self.output);
+            let w_oi = w.f32();
+            let w_oi = Matrix::new(&w_oi, self.output, self.input);
+            let dx_ri = &mut dx[part.start * self.input..];
+            let dx_ri = MatrixMut::new(dx_ri, part.len(), self.input);
+            product(dx_ri, Output::Write, 1.0, dy_ro, w_oi);
+        }
+        vec![Some(Tensor::rounded(&shape, dx, at.dtype)), None]
     }
 
     fn backward_weight(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        saved: &[Tensor],
+        dy: &[Tensor],
+        dw: &mut [Vec<f32>],
     ) {
-        unreachable!()
+        let (rows, dy) = (saved[0].f32(), dy[0].f32());
+        for (dw, part) in experts(dw, saved[1].i32()) {
+            let dy_ro = Matrix::new(&dy[part.start * self.output..], part.len(), self.output);
+            let x_ri = Matrix::new(&rows[part.start * self.input..], part.len(), self.input);
+            let dw_oi = MatrixMut::new(dw, self.output, self.input);
+            product(dw_oi, Output::Add, 1.0, dy_ro.transposed(), x_ri);
+        }
     }
 
     fn cost(&self, r: usize, _s: usize) -> Cost {
@@ -91,5 +135,34 @@ impl Operator for GroupedLinear {
             saved_elements: (r * self.input + self.experts) as f64,
             moved_elements: (r * (self.input + self.output)) as f64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_agree_with_differences_even_with_an_idle_expert() {
+        let counts = Tensor::from_i32(&[3], vec![2, 0, 3]);
+        let op = GroupedLinear { experts: 3, input: 4, output: 5, init_std: 1.0 };
+        check(&op, 1, &[random(1, &[5, 4]), counts]);
+    }
+
+    #[test]
+    fn no_row_at_all_is_no_row_and_no_gradient() {
+        let op = GroupedLinear { experts: 3, input: 4, output: 5, init_std: 1.0 }.part(2);
+        let at = Context { sequence: 1, dtype: crate::DType::F32, loss_scale: 1.0 };
+        let w = vec![random(1, &[5, 4]), random(2, &[5, 4])];
+        let x = [Tensor::from_f32(&[0, 4], vec![]), Tensor::from_i32(&[2], vec![0, 0])];
+        let forward = op.forward(&at, &w, &x);
+        assert_eq!(forward.outputs[0].shape(), [0, 5]);
+        let mut dw = vec![vec![0.0; 20]; 2];
+        let dy = forward.outputs.clone();
+        let dx = op.backward_input(&at, &w, &forward.saved.input, &dy);
+        assert_eq!(dx[0].as_ref().unwrap().shape(), [0, 4]);
+        op.backward_weight(&at, &w, &forward.saved.weight, &dy, &mut dw);
+        assert_eq!(dw, vec![vec![0.0; 20]; 2]);
     }
 }

@@ -17,15 +17,20 @@ mod combine;
 mod cross_entropy;
 mod dispatch;
 mod embedding;
+#[cfg(test)]
+mod grad_check;
 mod grouped_linear;
+mod init;
 mod linear;
 mod mla_attention;
+pub mod optim;
 mod rms_norm;
 mod router;
 mod shape;
 mod split;
 mod swiglu;
 mod tensor;
+mod yarn;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +42,13 @@ pub use crate::{
     embedding::Embedding,
     grouped_linear::GroupedLinear,
     linear::Linear,
-    mla_attention::{MlaAttention, Yarn},
+    mla_attention::MlaAttention,
     rms_norm::RmsNorm,
     router::Router,
     split::Split,
     swiglu::SwiGlu,
     tensor::{DType, Tensor},
+    yarn::Yarn,
 };
 
 /// One node's mathematics, split the way pipeline schedules need it.
@@ -60,7 +66,11 @@ pub trait Operator {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError>;
 
     /// The weights, in the order in which all methods take and return them.
-    fn weights(&self) -> Vec<WeightSpec>;
+    ///
+    /// Most operators have none.
+    fn weights(&self) -> Vec<WeightSpec> {
+        Vec::new()
+    }
 
     /// `F`: returns the outputs and what the backward halves will need.
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward;
@@ -79,15 +89,16 @@ pub trait Operator {
 
     /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight.
     ///
-    /// `saved` is [`Saved::weight`] of the forward pass.
+    /// `saved` is [`Saved::weight`] of the forward pass. Does nothing if there is no weight.
     fn backward_weight(
         &self,
-        at: &Context,
-        w: &[Tensor],
-        saved: &[Tensor],
-        dy: &[Tensor],
-        dw: &mut [Vec<f32>],
-    );
+        _at: &Context,
+        _w: &[Tensor],
+        _saved: &[Tensor],
+        _dy: &[Tensor],
+        _dw: &mut [Vec<f32>],
+    ) {
+    }
 
     /// Work and bytes of the three parts for `t` tokens (or rows) in sequences of `s`.
     fn cost(&self, t: usize, s: usize) -> Cost;

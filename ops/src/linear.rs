@@ -1,9 +1,10 @@
 //! A linear map of each token, without bias.
 
+use kernels::gemm::{Matrix, MatrixMut, Output, multiply, product};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
     shape::check,
 };
 
@@ -49,29 +50,40 @@ impl Operator for Linear {
         }]
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
+        let (x_ti, w_oi, t) = (x[0].f32(), w[0].f32(), x[0].shape()[0]);
+        let x_ti = Matrix::new(&x_ti, t, self.input);
+        let w_oi = Matrix::new(&w_oi, self.output, self.input);
+        let y = Tensor::rounded(&[t, self.output], multiply(x_ti, w_oi.transposed()), at.dtype);
+        let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
-        _w: &[Tensor],
+        at: &Context,
+        w: &[Tensor],
         _saved: &[Tensor],
-        _dy: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
+        let (dy_to, w_oi, t) = (dy[0].f32(), w[0].f32(), dy[0].shape()[0]);
+        let dy_to = Matrix::new(&dy_to, t, self.output);
+        let dx = multiply(dy_to, Matrix::new(&w_oi, self.output, self.input));
+        vec![Some(Tensor::rounded(&[t, self.input], dx, at.dtype))]
     }
 
     fn backward_weight(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        saved: &[Tensor],
+        dy: &[Tensor],
+        dw: &mut [Vec<f32>],
     ) {
-        unreachable!()
+        let (dy_to, x_ti, t) = (dy[0].f32(), saved[0].f32(), dy[0].shape()[0]);
+        let dy_ot = Matrix::new(&dy_to, t, self.output).transposed();
+        let dw_oi = MatrixMut::new(&mut dw[0], self.output, self.input);
+        product(dw_oi, Output::Add, 1.0, dy_ot, Matrix::new(&x_ti, t, self.input));
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -83,5 +95,25 @@ impl Operator for Linear {
             saved_elements: (t * self.input) as f64,
             moved_elements: (t * (self.input + self.output)) as f64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_agree_with_differences() {
+        check(&Linear { input: 5, output: 7, init_std: 1.0 }, 4, &[random(1, &[4, 5])]);
+    }
+
+    #[test]
+    fn a_wrong_width_is_named_with_what_was_expected() {
+        let linear = Linear { input: 5, output: 7, init_std: 1.0 };
+        let error = linear.infer(&[Spec::tokens(6)]).unwrap_err();
+        assert_eq!(error.to_string(), "Linear expects [t, i=5], got [t, 6]");
+        let error = linear.infer(&[]).unwrap_err();
+        assert_eq!(error.to_string(), "Linear expects [t, i=5], got nothing");
     }
 }

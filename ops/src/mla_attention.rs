@@ -2,9 +2,16 @@
 //!
 //! DeepSeek-V2, arXiv:2405.04434, section 2.1; YaRN, arXiv:2309.00071.
 
+use kernels::{
+    attention::{self, Cache, Gradients, Heads, Inputs},
+    rope::Rotation,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Cost, Forward, Operator, ShapeError, Spec, Tensor, WeightSpec, shape::check};
+use crate::{
+    Context, Cost, Forward, Observed, Operator, Saved, ShapeError, Spec, Tensor, Yarn,
+    shape::check, yarn,
+};
 
 /// Causal attention with a rotary part of the key that all heads share.
 ///
@@ -38,22 +45,55 @@ pub struct MlaAttention {
     pub yarn: Option<Yarn>,
 }
 
-/// How YaRN stretches the rotary frequencies; arXiv:2309.00071, fields as in `rope_scaling`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Yarn {
-    /// New context over the original one.
-    pub factor: f64,
-    /// Context the frequencies were first trained with, in tokens.
-    pub original: usize,
-    /// Pairs that turn more often than this over the original context stay as they are.
-    pub beta_fast: f64,
-    /// Pairs that turn less often than this are slowed by `factor`.
-    pub beta_slow: f64,
-    /// Growth of cosine and sine.
-    pub mscale: f64,
-    /// Growth of the softmax scale, which divides that of cosine and sine.
-    pub mscale_all_dim: f64,
+impl MlaAttention {
+    fn extents(&self) -> Heads {
+        let MlaAttention { heads, nope, rope, value, .. } = *self;
+        Heads { heads, nope, rope, value, scale: self.scale() }
+    }
+
+    /// Factor of the products before the softmax.
+    pub fn scale(&self) -> f32 {
+        let growth = self.yarn.as_ref().map_or(1.0, Yarn::scale_growth);
+        (growth / ((self.nope + self.rope) as f64).sqrt()) as f32
+    }
+
+    fn rotation(&self, first: usize, positions: usize) -> Rotation {
+        let frequencies = yarn::frequencies(self.rope, self.rope_theta, self.yarn.as_ref());
+        let magnitude = self.yarn.as_ref().map_or(1.0, Yarn::magnitude);
+        Rotation::new(&frequencies, magnitude, first, positions)
+    }
+
+    /// Attention of `n` new tokens from position `first` on, over cached latents, in f32.
+    ///
+    /// `kv_weight [h(nope+value), kv_rank]` is the projection that makes `kv` from latents; it is
+    /// absorbed, so keys and values are never expanded. `q [n, h(nope+rope)]` is that of the new
+    /// tokens; `latents [first+n, kv_rank]` (normed) and `k_rope [first+n, rope]` (from
+    /// [`rotate_key`](Self::rotate_key)) are those of all tokens. Returns `[n, h value]`.
+    pub fn decode(
+        &self,
+        kv_weight: &Tensor,
+        q: &Tensor,
+        latents: &[f32],
+        k_rope: &[f32],
+        first: usize,
+    ) -> Tensor {
+        let (n, kv_rank, kv_weight) = (q.shape()[0], kv_weight.shape()[1], kv_weight.f32());
+        let cache = Cache { kv_weight: &kv_weight, kv_rank, latents, k_rope };
+        let mut y = vec![0.0; n * self.heads * self.value];
+        let rotation = self.rotation(first, n);
+        attention::decode(&self.extents(), &rotation, cache, &q.f32(), first, &mut y);
+        Tensor::from_f32(&[n, self.heads * self.value], y)
+    }
+
+    /// Turns `k_rope [n, rope]` of tokens from position `first` on, for the cache of `decode`.
+    pub fn rotate_key(&self, k_rope: &Tensor, first: usize) -> Vec<f32> {
+        let mut turned = k_rope.f32().into_owned();
+        let rotation = self.rotation(first, k_rope.shape()[0]);
+        for (position, k) in turned.chunks_exact_mut(self.rope).enumerate() {
+            rotation.turn(position, k);
+        }
+        turned
+    }
 }
 
 impl Operator for MlaAttention {
@@ -72,33 +112,39 @@ impl Operator for MlaAttention {
         Ok(vec![Spec::tokens(self.heads * self.value)])
     }
 
-    fn weights(&self) -> Vec<WeightSpec> {
-        Vec::new()
-    }
-
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
+        let (t, heads) = (x[0].shape()[0], self.extents());
+        let (q, kv, k_rope) = (x[0].f32(), x[1].f32(), x[2].f32());
+        let mut y = vec![0.0; t * self.heads * self.value];
+        let (mut log_sums, mut largest) = (vec![0.0; t * self.heads], vec![0.0; self.heads]);
+        let inputs = Inputs { q: &q, kv: &kv, k_rope: &k_rope };
+        let rotation = self.rotation(0, at.sequence);
+        let s = at.sequence;
+        attention::forward(&heads, &rotation, s, inputs, &mut y, &mut log_sums, &mut largest);
+        let mut input = x.to_vec();
+        input.push(Tensor::from_f32(&[t, self.heads], log_sums));
+        let y = Tensor::rounded(&[t, self.heads * self.value], y, at.dtype);
+        let saved = Saved { input, weight: Vec::new() };
+        Forward { outputs: vec![y], saved, observed: Some(Observed::MaxLogits(largest)) }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
+        at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
-    }
-
-    fn backward_weight(
-        &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
-    ) {
-        unreachable!()
+        let (q, kv, k_rope) = (saved[0].f32(), saved[1].f32(), saved[2].f32());
+        let inputs = Inputs { q: &q, kv: &kv, k_rope: &k_rope };
+        let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
+        let mut dk_rope = vec![0.0; k_rope.len()];
+        let dx = Gradients { q: &mut dq, kv: &mut dkv, k_rope: &mut dk_rope };
+        let (s, rotation) = (at.sequence, self.rotation(0, at.sequence));
+        let (log_sums, dy) = (saved[3].f32(), dy[0].f32());
+        attention::backward(&self.extents(), &rotation, s, inputs, &log_sums, &dy, dx);
+        let gradients = [dq, dkv, dk_rope].into_iter().zip(saved);
+        gradients.map(|(dx, x)| Some(Tensor::rounded(x.shape(), dx, at.dtype))).collect()
     }
 
     fn cost(&self, t: usize, s: usize) -> Cost {
@@ -113,5 +159,64 @@ impl Operator for MlaAttention {
             saved_elements: read + (t * self.heads) as f64,
             moved_elements: read + (t * self.heads * self.value) as f64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    fn attention() -> MlaAttention {
+        let yarn = Yarn {
+            factor: 4.0,
+            original: 8,
+            beta_fast: 2.0,
+            beta_slow: 0.5,
+            mscale: 1.0,
+            mscale_all_dim: 0.5,
+        };
+        MlaAttention { heads: 2, nope: 3, rope: 4, value: 5, rope_theta: 50.0, yarn: Some(yarn) }
+    }
+
+    #[test]
+    fn gradients_agree_with_differences_in_two_sequences() {
+        let op = attention();
+        check(&op, 4, &[random(1, &[8, 14]), random(2, &[8, 16]), random(3, &[8, 4])]);
+        check(
+            &MlaAttention { yarn: None, ..op },
+            3,
+            &[random(1, &[3, 14]), random(2, &[3, 16]), random(3, &[3, 4])],
+        );
+    }
+
+    #[test]
+    fn decoding_from_latents_agrees_with_the_forward_pass() {
+        let (op, n, rank) = (attention(), 90, 6);
+        let at = Context { sequence: n, dtype: crate::DType::F32, loss_scale: 1.0 };
+        let (q, latents, k_rope) = (random(1, &[n, 14]), random(2, &[n, rank]), random(3, &[n, 4]));
+        let kv_weight = random(4, &[16, rank]);
+        let expand = crate::Linear { input: rank, output: 16, init_std: 1.0 };
+        let w = [kv_weight.clone()];
+        let kv = expand.forward(&at, &w, std::slice::from_ref(&latents)).outputs.remove(0);
+        let truth = op.forward(&at, &[], &[q.clone(), kv, k_rope.clone()]).outputs.remove(0);
+
+        // All at once, then the last seven, then the very last.
+        for first in [0, n - 7, n - 1] {
+            let keys = op.rotate_key(&k_rope, 0);
+            let y = op.decode(&kv_weight, &q.rows(first..n), &latents.f32(), &keys, first);
+            for (y, truth) in y.f32().iter().zip(truth.rows(first..n).f32().iter()) {
+                assert!((y - truth).abs() < 1e-4, "{first}: {y} {truth}");
+            }
+        }
+        let late = op.rotate_key(&k_rope.rows(40..n), 40);
+        assert_eq!(late, op.rotate_key(&k_rope, 0)[40 * 4..]);
+    }
+
+    #[test]
+    fn an_odd_rotary_width_is_refused() {
+        let op = MlaAttention { rope: 3, ..attention() };
+        let inputs = [Spec::tokens(12), Spec::tokens(16), Spec::tokens(3)];
+        assert!(op.infer(&inputs).unwrap_err().to_string().contains("even rope"));
     }
 }

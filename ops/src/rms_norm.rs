@@ -2,10 +2,11 @@
 //!
 //! Zhang and Sennrich, arXiv:1910.07467, equation 4.
 
+use kernels::rms_norm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
     shape::check,
 };
 
@@ -43,29 +44,38 @@ impl Operator for RmsNorm {
         }]
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
+        let tokens = x[0].shape()[0];
+        let (mut y, mut rstd) = (vec![0.0; x[0].len()], vec![0.0; tokens]);
+        rms_norm::forward(&x[0].f32(), &w[0].f32(), self.eps, &mut y, &mut rstd);
+        let both = vec![x[0].clone(), Tensor::from_f32(&[tokens], rstd)];
+        let saved = Saved { input: both.clone(), weight: both };
+        Forward { outputs: vec![Tensor::rounded(x[0].shape(), y, at.dtype)], saved, observed: None }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        at: &Context,
+        w: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
+        let (x, rstd) = (&saved[0], &saved[1]);
+        let mut dx = vec![0.0; x.len()];
+        rms_norm::backward_input(&x.f32(), &w[0].f32(), &rstd.f32(), &dy[0].f32(), &mut dx);
+        vec![Some(Tensor::rounded(x.shape(), dx, at.dtype))]
     }
 
     fn backward_weight(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        saved: &[Tensor],
+        dy: &[Tensor],
+        dw: &mut [Vec<f32>],
     ) {
-        unreachable!()
+        let (x, rstd) = (&saved[0], &saved[1]);
+        rms_norm::backward_weight(&x.f32(), &rstd.f32(), &dy[0].f32(), &mut dw[0]);
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -77,5 +87,16 @@ impl Operator for RmsNorm {
             saved_elements: elements + t as f64,
             moved_elements: 2.0 * elements,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_agree_with_differences() {
+        check(&RmsNorm { width: 9, eps: 1e-6 }, 4, &[random(1, &[4, 9])]);
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! DeepSeek-V3, arXiv:2412.19437, section 2.1.2, as the K2 report takes it over.
 
+use kernels::{
+    gemm::{Matrix, MatrixMut, Output, multiply, product},
+    router,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Observed, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    WeightSpec,
     linear::default_init_std,
     shape::{check, exact, mismatch, token_index},
 };
@@ -63,6 +68,31 @@ impl Router {
             && (1..=self.experts / self.groups * self.groups_per_token)
                 .contains(&self.experts_per_token)
     }
+
+    fn choice(&self) -> router::Choice {
+        router::Choice {
+            experts: self.experts,
+            per_token: self.experts_per_token,
+            groups: self.groups,
+            groups_per_token: self.groups_per_token,
+        }
+    }
+
+    fn load(&self, choice: &[i32]) -> Vec<u64> {
+        let mut load = vec![0; self.experts];
+        choice.iter().for_each(|&expert| load[expert as usize] += 1);
+        load
+    }
+
+    /// Gradient of the logits, from the saved choice and scores and the last of `dy`.
+    fn dlogits(&self, saved: &[Tensor], dy: &[Tensor]) -> Vec<f32> {
+        let (choice, chosen, dshare) = (&saved[0], &saved[1], &dy[dy.len() - 1]);
+        let mut dlogits = vec![0.0; choice.shape()[0] * self.experts];
+        let (e, k, scaling) = (self.experts, self.experts_per_token, self.scaling);
+        let (choice, chosen) = (choice.i32(), chosen.f32());
+        router::backward(e, k, scaling, choice, &chosen, &dshare.f32(), &mut dlogits);
+        dlogits
+    }
 }
 
 impl Operator for Router {
@@ -99,29 +129,55 @@ impl Operator for Router {
         vec![weight, bias]
     }
 
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, _at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
+        let (e, k, t) = (self.experts, self.experts_per_token, x[0].shape()[0]);
+        let (x_td, w_ed) = (x[0].f32(), w[0].f32());
+        let w_de = Matrix::new(&w_ed, e, self.width).transposed();
+        let mut scores = multiply(Matrix::new(&x_td, t, self.width), w_de);
+        router::scores(&mut scores);
+        let mut choice = vec![0; t * k];
+        router::choose(&self.choice(), &scores, &w[1].f32(), &mut choice);
+        let (mut chosen, mut share) = (vec![0.0; t * k], vec![0.0; t * k]);
+        router::shares(e, k, self.scaling, &scores, &choice, &mut chosen, &mut share);
+
+        let load = self.load(&choice);
+        let choice = Tensor::from_i32(&[t, k], choice);
+        let chosen = Tensor::from_f32(&[t, k], chosen);
+        let input = vec![choice.clone(), chosen.clone()];
+        let saved = Saved { input, weight: vec![choice.clone(), chosen, x[0].clone()] };
+        let outputs = vec![choice, Tensor::from_f32(&[t, k], share)];
+        Forward { outputs, saved, observed: Some(Observed::Load(load)) }
     }
 
+    /// `dy` ends with the gradient of the shares; the choice has none.
     fn backward_input(
         &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        at: &Context,
+        w: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
+        let (t, w_ed) = (saved[0].shape()[0], w[0].f32());
+        let dlogits = self.dlogits(saved, dy);
+        let dlogits = Matrix::new(&dlogits, t, self.experts);
+        let dx = multiply(dlogits, Matrix::new(&w_ed, self.experts, self.width));
+        vec![Some(Tensor::rounded(&[t, self.width], dx, at.dtype))]
     }
 
+    /// `dy` ends with the gradient of the shares; the bias has none.
     fn backward_weight(
         &self,
         _at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        saved: &[Tensor],
+        dy: &[Tensor],
+        dw: &mut [Vec<f32>],
     ) {
-        unreachable!()
+        let (t, x_td) = (saved[0].shape()[0], saved[2].f32());
+        let dlogits = self.dlogits(saved, dy);
+        let dlogits = Matrix::new(&dlogits, t, self.experts).transposed();
+        let dw_ed = MatrixMut::new(&mut dw[0], self.experts, self.width);
+        product(dw_ed, Output::Add, 1.0, dlogits, Matrix::new(&x_td, t, self.width));
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -134,5 +190,64 @@ impl Operator for Router {
             saved_elements: (t * self.width) as f64 + chosen,
             moved_elements: (t * self.width) as f64 + chosen,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    const ROUTER: Router = Router {
+        width: 6,
+        experts: 8,
+        experts_per_token: 3,
+        groups: 4,
+        groups_per_token: 2,
+        scaling: 2.5,
+        init_std: 1.0,
+    };
+    const AT: Context = Context { sequence: 5, dtype: crate::DType::F32, loss_scale: 1.0 };
+
+    #[test]
+    fn gradients_flow_through_the_chosen_scores_and_their_sum() {
+        check(&ROUTER, 5, &[random(1, &[5, 6])]);
+        check(&Router { groups: 1, groups_per_token: 1, ..ROUTER }, 5, &[random(2, &[5, 6])]);
+    }
+
+    #[test]
+    fn shares_sum_to_the_scaling_and_every_token_counts_k_times() {
+        let w = crate::grad_check::random_weights(&ROUTER);
+        let forward = ROUTER.forward(&AT, &w, &[random(1, &[5, 6])]);
+        for share in forward.outputs[1].f32().chunks(3) {
+            assert!((share.iter().sum::<f32>() - 2.5).abs() < 1e-5);
+        }
+        let Some(Observed::Load(load)) = forward.observed else { panic!("no load") };
+        assert_eq!((load.len(), load.iter().sum::<u64>()), (8, 15));
+    }
+
+    #[test]
+    fn a_bias_changes_who_is_chosen_but_no_share_of_those_who_stay() {
+        let router = Router { groups: 1, groups_per_token: 1, ..ROUTER };
+        let w = |bias: Vec<f32>| {
+            let mut w = crate::grad_check::random_weights(&router);
+            w[1] = Tensor::from_f32(&[8], bias);
+            w
+        };
+        let run = |bias| router.forward(&AT, &w(bias), &[random(1, &[5, 6])]);
+        let (plain, even) = (run(vec![0.0; 8]), run(vec![0.5; 8]));
+        assert_eq!(plain.outputs[0].i32(), even.outputs[0].i32());
+        assert_eq!(plain.outputs[1].f32(), even.outputs[1].f32());
+        let pushed = run([vec![9.0], vec![0.0; 7]].concat());
+        assert!(pushed.outputs[0].i32().chunks(3).all(|choice| choice[0] == 0));
+    }
+
+    #[test]
+    fn groups_that_cannot_fill_a_token_are_refused() {
+        let tight = Router { groups_per_token: 1, ..ROUTER };
+        let error = tight.infer(&[Spec::tokens(6)]).unwrap_err().to_string();
+        assert!(error.contains("experts_per_token=3"), "{error}");
+        assert!(Router { groups: 3, ..ROUTER }.infer(&[Spec::tokens(6)]).is_err());
+        assert!(ROUTER.infer(&[Spec::tokens(6)]).is_ok());
     }
 }

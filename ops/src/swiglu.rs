@@ -2,11 +2,10 @@
 //!
 //! Shazeer, arXiv:2002.05202, section 2.
 
+use kernels::swiglu;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Context, Cost, Forward, Operator, ShapeError, Spec, Tensor, WeightSpec, shape::mismatch,
-};
+use crate::{Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch};
 
 /// Multiplies `up` by the SiLU of `gate`.
 ///
@@ -33,33 +32,25 @@ impl Operator for SwiGlu {
         Err(mismatch("SwiGlu", inputs, format!("gate and up, both [t, f={f}] or both [r, f={f}]")))
     }
 
-    fn weights(&self) -> Vec<WeightSpec> {
-        Vec::new()
-    }
-
-    fn forward(&self, _at: &Context, _w: &[Tensor], _x: &[Tensor]) -> Forward {
-        unreachable!()
+    fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
+        let mut y = vec![0.0; x[0].len()];
+        swiglu::forward(&x[0].f32(), &x[1].f32(), &mut y);
+        let saved = Saved { input: x.to_vec(), weight: Vec::new() };
+        Forward { outputs: vec![Tensor::rounded(x[0].shape(), y, at.dtype)], saved, observed: None }
     }
 
     fn backward_input(
         &self,
-        _at: &Context,
+        at: &Context,
         _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
+        saved: &[Tensor],
+        dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        unreachable!()
-    }
-
-    fn backward_weight(
-        &self,
-        _at: &Context,
-        _w: &[Tensor],
-        _saved: &[Tensor],
-        _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
-    ) {
-        unreachable!()
+        let (gate, up) = (&saved[0], &saved[1]);
+        let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; up.len()]);
+        swiglu::backward(&gate.f32(), &up.f32(), &dy[0].f32(), &mut dgate, &mut dup);
+        let rounded = |dx| Some(Tensor::rounded(gate.shape(), dx, at.dtype));
+        vec![rounded(dgate), rounded(dup)]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -71,5 +62,24 @@ impl Operator for SwiGlu {
             saved_elements: 2.0 * elements,
             moved_elements: 3.0 * elements,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grad_check::{check, random};
+
+    #[test]
+    fn gradients_agree_with_differences() {
+        check(&SwiGlu { width: 5 }, 3, &[random(1, &[3, 5]), random(2, &[3, 5])]);
+    }
+
+    #[test]
+    fn tokens_and_rows_are_taken_but_not_mixed() {
+        let op = SwiGlu { width: 5 };
+        assert!(op.infer(&[Spec::tokens(5), Spec::tokens(5)]).is_ok());
+        assert_eq!(op.infer(&[Spec::rows(5), Spec::rows(5)]), Ok(vec![Spec::rows(5)]));
+        assert!(op.infer(&[Spec::tokens(5), Spec::rows(5)]).is_err());
     }
 }

@@ -83,7 +83,7 @@ impl Tensor {
             DType::Bf16 => {
                 assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
                 let mut rounded = vec![bf16::ZERO; values.len()];
-                half::slice::HalfFloatSliceExt::convert_from_f32_slice(&mut rounded[..], &values);
+                kernels::cast::narrow(&values, &mut rounded);
                 let bytes = into_bytes(rounded);
                 Tensor { shape: shape.to_vec(), dtype, bytes }
             }
@@ -139,7 +139,7 @@ impl Tensor {
             DType::Bf16 => {
                 let narrow: &[bf16] = cast(&self.bytes);
                 let mut wide = vec![0.0; narrow.len()];
-                half::slice::HalfFloatSliceExt::convert_to_f32_slice(narrow, &mut wide);
+                kernels::cast::widen(narrow, &mut wide);
                 Cow::Owned(wide)
             }
             DType::I32 => panic!("whole numbers are not read as floats"),

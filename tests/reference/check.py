@@ -51,7 +51,7 @@ def forward(model, tokens, targets):
 
 def train(case, model, tokens, targets):
     """Gradients of the first step, and loss and largest logits of every step."""
-    optimizer = MuonClip(case["optimizer"], case["decoder"], stock.values(model))
+    optimizer = MuonClip(case["optimizer"], case["clip"], case["decoder"], stock.values(model))
     seen = {"losses": [], "max_logits": [], "gradient": {}}
     for step in range(1, case["steps"] + 1):
         model.zero_grad(set_to_none=True)

@@ -37,8 +37,9 @@ def rate(about, step):
 class MuonClip:
     """The optimizer of one model: `values` are views by name that are updated in place."""
 
-    def __init__(self, about, decoder, values):
+    def __init__(self, about, clip, decoder, values):
         self.about = about
+        self.clip = clip
         self.decoder = decoder
         self.values = values
         self.state = {name: [torch.zeros_like(v)] * 2 for name, v in values.items()}
@@ -47,9 +48,8 @@ class MuonClip:
 
     def scale(self, gradients):
         """The factor of gradients that AdamW takes; Newton-Schulz would undo one."""
-        clip = self.about["clip"]
         norm = math.sqrt(sum(g.double().pow(2).sum().item() for g in gradients.values()))
-        return 1.0 if clip is None else min(1.0, clip / norm)
+        return 1.0 if self.clip is None else min(1.0, self.clip / norm)
 
     def step(self, lr, gradients, max_logits, loads):
         """One update from the gradients, and the largest logits and loads of the same step."""
@@ -73,17 +73,17 @@ class MuonClip:
         self.state[name] = [momentum, momentum]
         ahead = gradient + mu * momentum if self.about["nesterov"] else momentum
         factor = self.about["update_rms"] * math.sqrt(max(gradient.shape))
-        return factor * newton_schulz(ahead, self.about["newton_schulz_steps"])
+        return factor * newton_schulz(ahead, self.about["steps"])
 
     def adamw(self, name, gradient):
-        first, second = self.about["betas"]
+        first, second = self.about["rest"]["betas"]
         m, v = self.state[name]
         m = first * m + (1.0 - first) * gradient
         v = second * v + (1.0 - second) * gradient * gradient
         self.state[name] = [m, v]
         m = m / (1.0 - first**self.steps)
         v = v / (1.0 - second**self.steps)
-        return m / (v.sqrt() + self.about["eps"])
+        return m / (v.sqrt() + self.about["rest"]["eps"])
 
     def balance(self, bias, load):
         load = load.double()
@@ -111,10 +111,10 @@ def check_against_torch():
     """Meets `torch.optim`: AdamW to rounding, Muon to the bfloat16 in which torch iterates."""
     random = torch.Generator().manual_seed(11)
     about = {"weight_decay": 0.1, "momentum": 0.95, "nesterov": True, "update_rms": 0.2}
-    about |= {"newton_schulz_steps": 5, "betas": (0.9, 0.95), "eps": 1e-8, "clip": None}
+    about |= {"steps": 5, "rest": {"betas": (0.9, 0.95), "eps": 1e-8}}
     start = {"norm": (24,), "tall": (48, 16)}
     start = {name: torch.randn(shape, generator=random) for name, shape in start.items()}
-    ours = MuonClip(about, {}, {name: value.clone() for name, value in start.items()})
+    ours = MuonClip(about, None, {}, {name: value.clone() for name, value in start.items()})
     norm, tall = (torch.nn.Parameter(value.clone()) for value in start.values())
     shared = {"lr": 0.05, "weight_decay": 0.1}
     theirs = [

@@ -1,0 +1,63 @@
+//! AdamW: Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
+
+use crate::vector::widest;
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Learning rate of this step.
+    pub lr: f32,
+    /// Decay of the first and of the second moment.
+    pub betas: (f32, f32),
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decay of the weight, multiplied by the learning rate.
+    pub weight_decay: f32,
+    /// Updates including this one, for the bias correction.
+    pub step: u32,
+}
+
+/// Updates a weight and its two moments.
+///
+/// ```text
+/// m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
+/// w = w (1 - lr decay) - lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
+/// ```
+pub fn update(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
+    #[inline(always)]
+    fn body(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
+        let (b1, b2) = how.betas;
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(how.step));
+        let rate = (f64::from(how.lr) / correction(b1)) as f32;
+        let spread = (1.0 / correction(b2).sqrt()) as f32;
+        let keep = 1.0 - how.lr * how.weight_decay;
+        for (((g, m), v), w) in grad.iter().zip(m).zip(v).zip(w) {
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * g * g;
+            *w = *w * keep - rate * *m / (v.sqrt() * spread + how.eps);
+        }
+    }
+    widest(|| body(how, grad, m, v, w));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOW: Update =
+        Update { lr: 0.1, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, step: 1 };
+
+    #[test]
+    fn the_first_step_is_the_learning_rate_against_the_sign() {
+        let (mut m, mut v, mut w) = ([0.0; 2], [0.0; 2], [1.0, 1.0]);
+        update(&HOW, &[1e-3, -50.0], &mut m, &mut v, &mut w);
+        assert!((w[0] - 0.89).abs() < 1e-4 && (w[1] - 1.09).abs() < 1e-4, "{w:?}");
+    }
+
+    #[test]
+    fn a_zero_gradient_only_decays() {
+        let (mut m, mut v, mut w) = ([0.0], [0.0], [2.0]);
+        update(&HOW, &[0.0], &mut m, &mut v, &mut w);
+        assert_eq!(w, [2.0 * (1.0 - 0.1 * 0.1)]);
+    }
+}

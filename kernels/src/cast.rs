@@ -1,0 +1,59 @@
+//! Between BF16 and F32.
+
+use half::bf16;
+
+use crate::vector::widest;
+
+/// Widens; exact.
+pub fn widen(narrow: &[bf16], wide: &mut [f32]) {
+    #[inline(always)]
+    fn body(narrow: &[bf16], wide: &mut [f32]) {
+        for (wide, narrow) in wide.iter_mut().zip(narrow) {
+            *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+        }
+    }
+    widest(|| body(narrow, wide));
+}
+
+/// Rounds to nearest, ties to even; infinities and NaN stay what they are.
+pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
+    #[inline(always)]
+    fn body(wide: &[f32], narrow: &mut [bf16]) {
+        for (narrow, wide) in narrow.iter_mut().zip(wide) {
+            let bits = wide.to_bits();
+            let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+            let quiet = (bits >> 16) | 0x40;
+            let bits = if wide.is_nan() { quiet } else { rounded };
+            *narrow = bf16::from_bits(bits as u16);
+        }
+    }
+    widest(|| body(wide, narrow));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_agrees_with_the_half_crate() {
+        let special =
+            [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, 1.0 + 1.0 / 256.0];
+        let random = (0..50_000).map(|i| f32::from_bits(crate::random::bits(9, i) as u32));
+        let wide: Vec<f32> = special.into_iter().chain(random.filter(|x| !x.is_nan())).collect();
+        let mut rounded = vec![bf16::ZERO; wide.len()];
+        narrow(&wide, &mut rounded);
+        let mut back = vec![0.0; wide.len()];
+        widen(&rounded, &mut back);
+        for ((wide, rounded), back) in wide.iter().zip(&rounded).zip(&back) {
+            assert_eq!(rounded.to_bits(), bf16::from_f32(*wide).to_bits(), "{wide}");
+            assert_eq!(back.to_bits(), rounded.to_f32().to_bits());
+        }
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        let mut rounded = [bf16::ZERO];
+        narrow(&[f32::from_bits(0x7F80_0001)], &mut rounded);
+        assert!(rounded[0].is_nan());
+    }
+}

@@ -1,0 +1,106 @@
+//! Tokens to routed rows and back: where each row goes, and the sums that come back.
+
+use crate::reduce::{add_scaled, dot};
+
+/// The routed rows of some tokens, sorted by (expert, token).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Routing {
+    /// Row of the `j`-th choice of token `t`, at `t * k + j`.
+    pub rows: Vec<usize>,
+    /// Rows of each expert.
+    pub counts: Vec<i32>,
+}
+
+impl Routing {
+    /// Sorts `choice [t, k]` by counting; stable, so tokens stay in order within an expert.
+    ///
+    /// # Panics
+    ///
+    /// If a choice is not below `experts`.
+    pub fn new(choice: &[i32], experts: usize) -> Self {
+        let mut counts = vec![0; experts];
+        choice.iter().for_each(|&expert| counts[expert as usize] += 1);
+        let mut next: Vec<usize> = counts
+            .iter()
+            .scan(0, |end, &count| {
+                let start = *end;
+                *end += count as usize;
+                Some(start)
+            })
+            .collect();
+        let place = |&expert: &i32| {
+            next[expert as usize] += 1;
+            next[expert as usize] - 1
+        };
+        Routing { rows: choice.iter().map(place).collect(), counts }
+    }
+
+    /// `y[row of (t, j)] = x[t]`.
+    pub fn scatter(&self, x: &[f32], width: usize, per_token: usize, y: &mut [f32]) {
+        for (x, rows) in x.chunks_exact(width).zip(self.rows.chunks_exact(per_token)) {
+            for row in rows {
+                y[row * width..][..width].copy_from_slice(x);
+            }
+        }
+    }
+
+    /// `y[row of (t, j)] = share[t, j] * x[t]`.
+    pub fn scatter_scaled(&self, x: &[f32], width: usize, shares: &[f32], y: &mut [f32]) {
+        let per_token = per_token(shares, x.len() / width);
+        for (i, (row, share)) in self.rows.iter().zip(shares).enumerate() {
+            let x = &x[i / per_token * width..][..width];
+            let y = &mut y[row * width..][..width];
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = share * x);
+        }
+    }
+
+    /// `y[t] += sum_j share[t, j] * x[row of (t, j)]`, in the order of `j`.
+    pub fn gather_sum(&self, x: &[f32], width: usize, shares: &[f32], y: &mut [f32]) {
+        let per_token = per_token(shares, y.len() / width);
+        for (i, (row, &share)) in self.rows.iter().zip(shares).enumerate() {
+            add_scaled(&mut y[i / per_token * width..][..width], share, &x[row * width..][..width]);
+        }
+    }
+
+    /// `d[t, j] = x[row of (t, j)] . y[t]`.
+    pub fn dots(&self, x: &[f32], width: usize, y: &[f32]) -> Vec<f32> {
+        let per_token = per_token(&self.rows, y.len() / width);
+        let dot_of = |(i, row): (usize, &usize)| {
+            dot(&x[row * width..][..width], &y[i / per_token * width..][..width])
+        };
+        self.rows.iter().enumerate().map(dot_of).collect()
+    }
+}
+
+/// Choices of each token; with no token at all any number will do.
+fn per_token<T>(choices: &[T], tokens: usize) -> usize {
+    choices.len() / tokens.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_by_expert_then_token_and_come_back_in_the_routers_order() {
+        let routing = Routing::new(&[2, 0, 0, 2, 3, 2], 4);
+        assert_eq!(routing.counts, [2, 0, 3, 1]);
+        assert_eq!(routing.rows, [2, 0, 1, 3, 5, 4]);
+        let mut rows = vec![0.0; 6];
+        routing.scatter(&[1.0, 2.0, 3.0], 1, 2, &mut rows);
+        assert_eq!(rows, [1.0, 2.0, 1.0, 2.0, 3.0, 3.0]);
+        let mut sums = vec![0.0; 3];
+        routing.gather_sum(&rows, 1, &[1.0, 2.0, 1.0, 2.0, 0.5, 0.25], &mut sums);
+        assert_eq!(sums, [3.0, 6.0, 2.25]);
+        assert_eq!(routing.dots(&rows, 1, &[1.0, 1.0, 2.0]), [1.0, 1.0, 2.0, 2.0, 6.0, 6.0]);
+        routing.scatter_scaled(&[1.0, 2.0, 3.0], 1, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut rows);
+        assert_eq!(rows, [2.0, 6.0, 1.0, 8.0, 18.0, 15.0]);
+    }
+
+    #[test]
+    fn no_token_is_no_row() {
+        let routing = Routing::new(&[], 3);
+        assert_eq!((routing.rows.len(), routing.counts.as_slice()), (0, &[0, 0, 0][..]));
+        routing.gather_sum(&[], 4, &[], &mut []);
+    }
+}

@@ -1,0 +1,114 @@
+//! Sums, maxima and scaling; sums in one fixed order: sixteen partial results, joined by a fixed tree.
+
+use crate::vector::widest;
+
+/// Partial results held side by side: one AVX-512 register.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn join(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = with(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// `sum_i term(a[i], b[i])`, for use inside of loops that are already compiled wide.
+#[inline(always)]
+pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for i in 0..LANES {
+            lanes[i] += term(a[i], b[i]);
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += term(a, b);
+    }
+    join(lanes, |a, b| a + b)
+}
+
+/// The largest element, for use inside of loops that are already compiled wide.
+#[inline(always)]
+pub(crate) fn max_of(a: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = a.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = larger(chunk[i], lanes[i]);
+        }
+    }
+    for (lane, &a) in lanes.iter_mut().zip(rest) {
+        *lane = larger(a, *lane);
+    }
+    join(lanes, larger)
+}
+
+/// `sum_i a[i] * b[i]`.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    widest(|| sum_of(a, b, |a, b| a * b))
+}
+
+/// `sum_i a[i]^2` in f64, for norms of whole gradients.
+pub fn sum_of_squares(a: &[f32]) -> f64 {
+    a.chunks(4096).map(|part| f64::from(dot(part, part))).sum()
+}
+
+/// `y[i] += x[i]`.
+pub fn add(y: &mut [f32], x: &[f32]) {
+    #[inline(always)]
+    fn body(y: &mut [f32], x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+    }
+    widest(|| body(y, x));
+}
+
+/// `y[i] += a * x[i]`.
+pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
+    #[inline(always)]
+    fn body(y: &mut [f32], a: f32, x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x);
+    }
+    widest(|| body(y, a, x));
+}
+
+/// `y[i] *= a`.
+pub fn scale(y: &mut [f32], a: f32) {
+    #[inline(always)]
+    fn body(y: &mut [f32], a: f32) {
+        y.iter_mut().for_each(|y| *y *= a);
+    }
+    widest(|| body(y, a));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_counts_once_whatever_the_length() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let a: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+            assert_eq!(sum_of(&a, &a, |a, _| a), (n * (n + 1) / 2) as f32);
+            assert_eq!(max_of(&a), if n == 0 { f32::NEG_INFINITY } else { n as f32 });
+            assert_eq!(sum_of_squares(&a), (n * (n + 1) * (2 * n + 1) / 6) as f64);
+        }
+    }
+
+    #[test]
+    fn sums_grow_in_place() {
+        let mut y = vec![1.0, 2.0];
+        add(&mut y, &[1.0, 1.0]);
+        add_scaled(&mut y, 0.5, &[2.0, 4.0]);
+        scale(&mut y, 2.0);
+        assert_eq!(y, [6.0, 10.0]);
+    }
+}

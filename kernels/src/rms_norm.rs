@@ -1,0 +1,64 @@
+//! RMSNorm: `y[t, d] = x[t, d] * rstd[t] * w[d]`, `rstd[t] = 1 / sqrt(mean_d(x[t, d]^2) + eps)`.
+
+use crate::{reduce::sum_of, vector::widest};
+
+/// Writes `y` and the inverse divisor of each token; the width is that of `w`.
+pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+    #[inline(always)]
+    fn body(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+        let d = w.len();
+        for ((x, y), rstd) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(rstd) {
+            *rstd = 1.0 / (sum_of(x, x, |a, b| a * b) / d as f32 + eps).sqrt();
+            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                *y = x * *rstd * w;
+            }
+        }
+    }
+    widest(|| body(x, w, eps, y, rstd));
+}
+
+/// Writes `dx = rstd * (w dy - x rstd^2 mean_d(w dy x))`.
+pub fn backward_input(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
+    #[inline(always)]
+    fn body(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let d = w.len();
+        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
+        for (((x, dy), dx), rstd) in rows.zip(rstd) {
+            for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
+                *dx = w * dy;
+            }
+            let along = sum_of(x, dx, |a, b| a * b) / d as f32 * rstd * rstd;
+            for (dx, x) in dx.iter_mut().zip(x) {
+                *dx = (*dx - x * along) * rstd;
+            }
+        }
+    }
+    widest(|| body(x, w, rstd, dy, dx));
+}
+
+/// Adds `sum_t dy x rstd` to `dw`, tokens in order.
+pub fn backward_weight(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
+    #[inline(always)]
+    fn body(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
+        let d = dw.len();
+        for ((x, dy), rstd) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(rstd) {
+            for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
+                *dw += dy * (x * rstd);
+            }
+        }
+    }
+    widest(|| body(x, rstd, dy, dw));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gets_the_root_mean_square_of_the_gain() {
+        let (mut y, mut rstd) = ([0.0; 4], [0.0; 2]);
+        forward(&[3.0, -3.0, 0.0, 0.0], &[1.0, 2.0], 0.0_f32.max(1e-12), &mut y, &mut rstd);
+        assert!((y[0] - 1.0).abs() < 1e-6 && (y[1] + 2.0).abs() < 1e-6);
+        assert_eq!(y[2..], [0.0, 0.0], "an all-zero token stays finite");
+    }
+}

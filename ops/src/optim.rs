@@ -1,0 +1,281 @@
+//! Optimizers: MuonClip as in the K2 report, and AdamW for comparison.
+//!
+//! Kimi K2, arXiv:2507.20534, section 2.1, algorithm 1; Moonlight, arXiv:2502.16982, section 2.
+//! Weights are updated in their F32 master copies. Muon works on whole matrices, each expert's
+//! by itself; whoever shards optimizer state hands out whole matrices.
+
+mod balance;
+mod qk_clip;
+mod state;
+
+use kernels::{
+    adamw,
+    newton_schulz::newton_schulz,
+    reduce::{add_scaled, scale},
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    balance::balance,
+    qk_clip::{Gamma, qk_clip},
+    state::{State, StateError},
+};
+use crate::Rule;
+
+/// How weights move, as a job file spells it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Optimizer {
+    /// Muon for hidden matrices, AdamW for the rest, and QK-Clip.
+    MuonClip(MuonClip),
+    /// AdamW for everything.
+    AdamW(PlainAdamW),
+}
+
+/// Parameters of MuonClip. The K2 report discloses few of them; each default names its source.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MuonClip {
+    /// Decay of the momentum. Default 0.95, inherited from Moonlight.
+    pub momentum: f32,
+    /// Decay of all weights, multiplied by the learning rate only. Default 0.1, the K2 report's.
+    pub weight_decay: f32,
+    /// Root mean square that an update of a full-rank matrix is brought to. Default 0.2, the
+    /// K2 report's.
+    pub update_rms: f32,
+    /// Largest softmax input that a head may have before its projections shrink; `None` never
+    /// clips. Default 100, the K2 report's.
+    pub qk_clip: Option<f32>,
+    /// Whether the update looks ahead, `g + momentum * m`. Default true, inherited from Moonlight;
+    /// algorithm 1 of the K2 report writes the plain momentum.
+    pub nesterov: bool,
+    /// Newton-Schulz steps. Default 5, inherited from Moonlight.
+    pub steps: usize,
+    /// Step of the router's bias. Default 0.001, inherited from DeepSeek-V3.
+    pub balance_rate: f32,
+    /// Embedding, head and gains.
+    pub rest: AdamW,
+}
+
+/// Parameters of AdamW beside MuonClip, which shares its learning rate and decay with it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamW {
+    /// Decay of the first and second moment. Default (0.9, 0.95), inherited from Moonlight.
+    pub betas: (f32, f32),
+    /// Added to the root of the second moment. Default 1e-8, inherited from Moonlight.
+    pub eps: f32,
+}
+
+/// Parameters of AdamW when it updates everything.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlainAdamW {
+    /// Decay of the first and second moment. Default (0.9, 0.95), ours, as in MuonClip.
+    pub betas: (f32, f32),
+    /// Added to the root of the second moment. Default 1e-8, ours, as in MuonClip.
+    pub eps: f32,
+    /// Decay of all weights, multiplied by the learning rate. Default 0.1, ours, as in MuonClip.
+    pub weight_decay: f32,
+    /// Step of the router's bias. Default 0.001, inherited from DeepSeek-V3.
+    pub balance_rate: f32,
+}
+
+impl Default for MuonClip {
+    fn default() -> Self {
+        MuonClip {
+            momentum: 0.95,
+            weight_decay: 0.1,
+            update_rms: 0.2,
+            qk_clip: Some(100.0),
+            nesterov: true,
+            steps: 5,
+            balance_rate: 1e-3,
+            rest: AdamW::default(),
+        }
+    }
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        AdamW { betas: (0.9, 0.95), eps: 1e-8 }
+    }
+}
+
+impl Default for PlainAdamW {
+    fn default() -> Self {
+        let AdamW { betas, eps } = AdamW::default();
+        PlainAdamW { betas, eps, weight_decay: 0.1, balance_rate: 1e-3 }
+    }
+}
+
+impl Optimizer {
+    /// Largest softmax input that a head may have, if there is a bound.
+    pub fn qk_clip(&self) -> Option<f32> {
+        match self {
+            Optimizer::MuonClip(muon) => muon.qk_clip,
+            Optimizer::AdamW(_) => None,
+        }
+    }
+
+    /// Step of the router's bias, for [`balance`].
+    pub fn balance_rate(&self) -> f32 {
+        match self {
+            Optimizer::MuonClip(muon) => muon.balance_rate,
+            Optimizer::AdamW(adam) => adam.balance_rate,
+        }
+    }
+
+    /// The state of a parameter before its first update.
+    pub fn state(&self, rule: Rule, shape: &[usize]) -> State {
+        let elements = shape.iter().product();
+        match (self, rule) {
+            (_, Rule::Balance) => State::None,
+            (Optimizer::MuonClip(_), Rule::Muon) if shape.len() == 2 => State::muon(elements),
+            _ => State::adamw(elements),
+        }
+    }
+
+    /// Updates a parameter's master copy; `state` is from [`state`](Self::state).
+    ///
+    /// Muon moves matrices with [`Rule::Muon`], AdamW everything else except biases with
+    /// [`Rule::Balance`], which [`balance`] moves. Gradients are expected whole, not clipped.
+    pub fn update(
+        &self,
+        rule: Rule,
+        shape: &[usize],
+        lr: f32,
+        grad: &[f32],
+        master: &mut [f32],
+        state: &mut State,
+    ) {
+        debug_assert_eq!(self.state(rule, shape).layout(), state.layout());
+        match (self, state) {
+            (Optimizer::MuonClip(muon), State::Muon { momentum }) => {
+                muon.update(shape, lr, grad, master, momentum);
+            }
+            (_, State::AdamW { first, second, step }) => {
+                step[0] += 1.0;
+                adamw::update(&self.adamw(lr, step[0]), grad, first, second, master);
+            }
+            (_, State::Muon { .. } | State::None) => {}
+        }
+    }
+
+    fn adamw(&self, lr: f32, step: f32) -> adamw::Update {
+        let (betas, eps, weight_decay) = match self {
+            Optimizer::MuonClip(muon) => (muon.rest.betas, muon.rest.eps, muon.weight_decay),
+            Optimizer::AdamW(adam) => (adam.betas, adam.eps, adam.weight_decay),
+        };
+        adamw::Update { lr, betas, eps, weight_decay, step: step as u32 }
+    }
+}
+
+impl MuonClip {
+    /// One update of a matrix.
+    ///
+    /// ```text
+    /// m = momentum m + g
+    /// w = w - lr (update_rms sqrt(max(rows, cols)) NewtonSchulz(g + momentum m) + decay w)
+    /// ```
+    fn update(&self, shape: &[usize], lr: f32, grad: &[f32], w: &mut [f32], m: &mut [f32]) {
+        let (rows, cols) = (shape[0], shape[1]);
+        scale(m, self.momentum);
+        add_scaled(m, 1.0, grad);
+        let orthogonal = if self.nesterov {
+            let mut ahead = grad.to_vec();
+            add_scaled(&mut ahead, self.momentum, m);
+            newton_schulz(&ahead, rows, cols, self.steps)
+        } else {
+            newton_schulz(m, rows, cols, self.steps)
+        };
+        let size = self.update_rms * (rows.max(cols) as f32).sqrt();
+        scale(w, 1.0 - lr * self.weight_decay);
+        add_scaled(w, -lr * size, &orthogonal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::random::normal;
+
+    use super::*;
+
+    fn muon() -> Optimizer {
+        Optimizer::MuonClip(MuonClip { weight_decay: 0.0, ..MuonClip::default() })
+    }
+
+    fn random(n: usize) -> Vec<f32> {
+        (0..n as u64).map(|i| normal(1, i)).collect()
+    }
+
+    #[test]
+    fn a_muon_update_has_the_root_mean_square_of_an_adamw_update() {
+        for shape in [[64, 64], [64, 256], [256, 64]] {
+            let grad = random(shape[0] * shape[1]);
+            let mut state = muon().state(Rule::Muon, &shape);
+            let mut w = vec![0.0; grad.len()];
+            muon().update(Rule::Muon, &shape, 1.0, &grad, &mut w, &mut state);
+            let rms = (w.iter().map(|x| x * x).sum::<f32>() / w.len() as f32).sqrt();
+            assert!((0.15..0.23).contains(&rms), "{shape:?}: {rms}");
+            assert!(w.iter().zip(&grad).map(|(w, g)| w * g).sum::<f32>() < 0.0, "descends");
+        }
+    }
+
+    #[test]
+    fn a_zero_gradient_scales_every_weight_by_one_minus_rate_times_decay() {
+        let plain = Optimizer::AdamW(PlainAdamW::default());
+        for optimizer in [Optimizer::MuonClip(MuonClip::default()), plain] {
+            for (rule, shape) in [(Rule::Muon, vec![3, 4]), (Rule::AdamW, vec![12])] {
+                let mut w = random(12);
+                let expected: Vec<f32> = w.iter().map(|w| w * (1.0 - 0.3 * 0.1)).collect();
+                let mut state = optimizer.state(rule, &shape);
+                optimizer.update(rule, &shape, 0.3, &[0.0; 12], &mut w, &mut state);
+                assert_eq!(w, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn muon_takes_matrices_adamw_the_rest_and_nothing_the_bias() {
+        let names = |rule, shape: &[usize]| -> Vec<&str> {
+            muon().state(rule, shape).buffers().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(Rule::Muon, &[2, 2]), ["momentum"]);
+        assert_eq!(names(Rule::AdamW, &[2, 2]), ["first_moment", "second_moment", "step"]);
+        assert_eq!(names(Rule::Muon, &[4]), ["first_moment", "second_moment", "step"]);
+        assert!(names(Rule::Balance, &[4]).is_empty());
+    }
+
+    #[test]
+    fn nesterov_adds_the_gradient_to_the_momentum_once_more() {
+        let plain = Optimizer::MuonClip(MuonClip {
+            nesterov: false,
+            weight_decay: 0.0,
+            ..MuonClip::default()
+        });
+        let (first, second) = (random(16), [vec![1.0], vec![0.0; 15]].concat());
+        let run = |optimizer: &Optimizer| {
+            let mut state = optimizer.state(Rule::Muon, &[4, 4]);
+            let mut w = vec![0.0; 16];
+            optimizer.update(Rule::Muon, &[4, 4], 1.0, &first, &mut w, &mut state);
+            let after_first = w.clone();
+            optimizer.update(Rule::Muon, &[4, 4], 1.0, &second, &mut w, &mut state);
+            (after_first, w)
+        };
+        let (ahead, behind) = (run(&muon()), run(&plain));
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(close(&ahead.0, &behind.0), "scaling a first gradient changes nothing");
+        assert!(!close(&ahead.1, &behind.1));
+    }
+
+    #[test]
+    fn adamw_takes_its_decay_and_its_step_count_along() {
+        let optimizer = Optimizer::AdamW(PlainAdamW { weight_decay: 0.0, ..PlainAdamW::default() });
+        let mut state = optimizer.state(Rule::AdamW, &[1]);
+        let mut w = vec![0.0];
+        for step in 1..=10 {
+            optimizer.update(Rule::AdamW, &[1], 0.1, &[2.0], &mut w, &mut state);
+            assert!((w[0] + 0.1 * step as f32).abs() < 1e-5, "a constant gradient, step {step}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! QK-Clip: shrinks the projections of a head whose softmax inputs grew too large.
+//!
+//! Kimi K2, arXiv:2507.20534, section 2.1, algorithm 1, lines 11 to 17. It acts after the update
+//! and so bounds the steps to come; the momentum is left as it is.
+
+use kernels::reduce::scale;
+
+use crate::MlaAttention;
+
+/// What the softmax inputs of a head are multiplied by, below 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gamma(f32);
+
+/// `tau / max_logit`, if the largest softmax input of the step is above `tau`.
+///
+/// Figures that are not finite clip nothing: a step with such logits fails elsewhere.
+pub fn qk_clip(max_logit: f32, tau: f32) -> Option<Gamma> {
+    (max_logit > tau && max_logit.is_finite()).then(|| Gamma(tau / max_logit))
+}
+
+impl Gamma {
+    /// The factor.
+    pub fn factor(self) -> f32 {
+        self.0
+    }
+
+    /// Scales a head's rows of the query projection `[h(nope+rope), *]`.
+    ///
+    /// The part without position shares its factor with the key, `sqrt(gamma)`; the rotary part
+    /// takes all of it, because its key belongs to all heads.
+    pub fn clip_query(self, attention: &MlaAttention, head: usize, weight: &mut [f32]) {
+        let (nope, key) = (attention.nope, attention.nope + attention.rope);
+        let cols = weight.len() / (attention.heads * key);
+        let rows = &mut weight[head * key * cols..][..key * cols];
+        let (without_position, rotary) = rows.split_at_mut(nope * cols);
+        scale(without_position, self.0.sqrt());
+        scale(rotary, self.0);
+    }
+
+    /// Scales a head's key rows of the projection `[h(nope+value), *]` by `sqrt(gamma)`; value
+    /// rows stay.
+    pub fn clip_key(self, attention: &MlaAttention, head: usize, weight: &mut [f32]) {
+        let width = attention.nope + attention.value;
+        let cols = weight.len() / (attention.heads * width);
+        scale(&mut weight[head * width * cols..][..attention.nope * cols], self.0.sqrt());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, DType, Linear, Observed, Operator, Tensor, grad_check::random};
+
+    const ATTENTION: MlaAttention =
+        MlaAttention { heads: 3, nope: 4, rope: 2, value: 5, rope_theta: 100.0, yarn: None };
+    const AT: Context = Context { sequence: 6, dtype: DType::F32, loss_scale: 1.0 };
+
+    /// Largest softmax inputs and outputs with the given projections of fixed tokens.
+    fn run(query: &[f32], key: &[f32]) -> (Vec<f32>, Tensor) {
+        let project = |weight: &[f32], seed: u64, input: usize| {
+            let output = weight.len() / input;
+            let linear = Linear { input, output, init_std: 0.0 };
+            let w = Tensor::from_f32(&[output, input], weight.to_vec());
+            linear.forward(&AT, &[w], &[random(seed, &[6, input])]).outputs.remove(0)
+        };
+        let x = [project(query, 1, 8), project(key, 2, 7), random(3, &[6, 2])];
+        let mut forward = ATTENTION.forward(&AT, &[], &x);
+        let Some(Observed::MaxLogits(largest)) = forward.observed else { unreachable!() };
+        (largest, forward.outputs.remove(0))
+    }
+
+    #[test]
+    fn every_logit_of_a_clipped_head_shrinks_by_gamma_and_nothing_else_changes() {
+        let mut query = random(4, &[3 * 6, 8]).f32().into_owned();
+        let mut key = random(5, &[3 * 9, 7]).f32().into_owned();
+        let (before, y) = run(&query, &key);
+        let (old_query, old_key) = (query.clone(), key.clone());
+        let gamma = qk_clip(before[1], before[1] / 3.0).unwrap();
+        gamma.clip_query(&ATTENTION, 1, &mut query);
+        gamma.clip_key(&ATTENTION, 1, &mut key);
+
+        let (after, clipped) = run(&query, &key);
+        assert!((after[1] / before[1] - gamma.factor()).abs() < 1e-6);
+        assert_eq!((after[0], after[2]), (before[0], before[2]));
+        for (y, clipped) in y.f32().chunks(5).zip(clipped.f32().chunks(5)).step_by(3) {
+            assert_eq!(y, clipped, "the first head");
+        }
+        let untouched = |head: usize, width: usize, from: usize, cols: usize| {
+            (head * width + from) * cols..(head + 1) * width * cols
+        };
+        assert_eq!(key[untouched(1, 9, 4, 7)], old_key[untouched(1, 9, 4, 7)], "values");
+        assert_eq!(query[untouched(2, 6, 0, 8)], old_query[untouched(2, 6, 0, 8)]);
+    }
+
+    #[test]
+    fn small_negative_and_unreal_logits_clip_nothing() {
+        for logit in [99.0, 100.0, 0.0, -500.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(qk_clip(logit, 100.0), None, "{logit}");
+        }
+        assert_eq!(qk_clip(400.0, 100.0).map(Gamma::factor), Some(0.25));
+    }
+}
