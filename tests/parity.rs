@@ -3,7 +3,7 @@
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
-    schedule::{Interleaved1F1B, Schedule},
+    schedule::{Interleaved, Schedule},
     spec::WeightGrad,
 };
 use jobs::verify::{Trace, first_difference, trace};
@@ -19,7 +19,7 @@ fn spec(pp: usize, vpp: usize, ep: usize, dp: usize) -> PlanSpec {
 }
 
 fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
-    Schedule::Interleaved1F1B(Interleaved1F1B { extra_warmup, split_backward, group: None })
+    Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
 }
 
 fn plans() -> Vec<(&'static str, PlanSpec)> {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan, PlanSpec, plan::Batch};
-use ops::{DType, optim::Optimizer};
+use ops::{
+    DType,
+    optim::{MuonClip, Optimizer},
+};
 use runtime::{Feed, FeedError, Setup, rate::Rate};
 
 /// A small K2: latent attention, one dense layer and two with experts.
@@ -52,7 +55,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
     Setup {
         plan,
         graph,
-        optimizer: Optimizer::default(),
+        optimizer: Optimizer::MuonClip(MuonClip::default()),
         rate: Rate { peak: 0.02, warmup_end: 0.0, decay: None },
         clip: None,
         dtype: DType::F32,

@@ -82,7 +82,8 @@ fn init_std() -> f32 {
 }
 
 impl Decoder {
-    /// Number of parameters that a gradient trains: all but the router's bias.
+    /// Number of parameters that a gradient trains, all but the router's bias, of a decoder whose
+    /// fields have been [checked](Decoder::check).
     pub fn parameter_count(&self) -> usize {
         self.count(|op| elements(op.operator()))
     }

@@ -17,8 +17,11 @@ use crate::{
 /// The largest degree of an axis, and of anything that is counted.
 const DEGREE_LIMIT: usize = 1 << 20;
 
+/// Sequences of the largest unit; with the longest context its work still counts in 64 bits.
+const MICROBATCH_LIMIT: usize = 1 << 10;
+
 /// Chunks times microbatches of the longest step that is planned.
-const STEP_LIMIT: usize = 1 << 22;
+const STEP_LIMIT: usize = 1 << 18;
 
 /// Lowers a model to a plan; the same for the same arguments, on every rank.
 ///
@@ -94,7 +97,11 @@ fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
         ("batch", batch.sequences),
         ("context", batch.context),
     ];
-    let limit = |field| if field == "batch" { usize::MAX >> 16 } else { DEGREE_LIMIT };
+    let limit = |field| match field {
+        "batch" => usize::MAX >> 16,
+        "plan.microbatch" => MICROBATCH_LIMIT,
+        _ => DEGREE_LIMIT,
+    };
     let wrong = degrees.into_iter().filter(|&(field, got)| !(1..=limit(field)).contains(&got));
     wrong.map(|(field, got)| PlanError::Degree { field, got, limit: limit(field) }).collect()
 }

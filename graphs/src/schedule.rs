@@ -109,4 +109,4 @@ fn alternate(warm_up: usize, forward: Vec<Action>, backward: Vec<Action>) -> Vec
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -84,11 +84,8 @@ pub fn train(
     interrupted: &AtomicBool,
 ) -> Result<Outcome, RunError> {
     let begin = cluster.steps();
-    let metrics: Vec<Metrics> = orders
-        .metrics
-        .iter()
-        .map(|path| Metrics::open(path, begin))
-        .collect::<Result<_, _>>()?;
+    let metrics: Vec<Metrics> =
+        orders.metrics.iter().map(|path| Metrics::open(path, begin)).collect::<Result<_, _>>()?;
     let saver = |c: &Checkpoints| Saver::start(c.dir.clone(), c.keep);
     let mut saver = orders.checkpoints.as_ref().map(saver);
     let progress = Progress::new(last_step(orders.stop), orders.quiet);

@@ -9,7 +9,10 @@ use crate::reduce::add;
 /// If a token is not in the table.
 pub fn gather<T: Copy>(table: &[T], width: usize, tokens: &[i32], y: &mut [T]) {
     for (y, &token) in y.chunks_exact_mut(width).zip(tokens) {
-        y.copy_from_slice(&table[token as usize * width..][..width]);
+        let rows = table.len() / width;
+        let row = usize::try_from(token).ok().filter(|row| *row < rows);
+        let row = row.unwrap_or_else(|| panic!("token {token} is outside a vocabulary of {rows}"));
+        y.copy_from_slice(&table[row * width..][..width]);
     }
 }
 

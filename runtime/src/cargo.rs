@@ -145,7 +145,13 @@ impl Worker {
     }
 
     /// The rows and counts of one group; the first peer computes where the groups begin.
-    fn pack_rows(&mut self, chunk: usize, visit: usize, microbatch: usize, peer: usize) -> Vec<Tensor> {
+    fn pack_rows(
+        &mut self,
+        chunk: usize,
+        visit: usize,
+        microbatch: usize,
+        peer: usize,
+    ) -> Vec<Tensor> {
         let (rank, ep) = (self.me.rank, self.brief.plan.mesh.ep);
         let ports = self.visit(chunk, visit).inputs.clone();
         let local = self.visit(chunk, visit).experts / ep;

@@ -284,7 +284,7 @@ mod tests {
         let text = refusal("tensors-00002-of-00002.safetensors", |bytes| {
             bytes.truncate(bytes.len() - 1);
         });
-        assert_eq!(text, "shard /tensors-00002-of-00002.safetensors is damaged");
+        assert_eq!(text, "shard /tensors-00002-of-00002.safetensors is damaged or not written");
     }
 
     #[test]

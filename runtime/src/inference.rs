@@ -104,9 +104,7 @@ impl Inference {
         let inputs = self.graph.node(id).inputs.iter();
         let value = |source: &Source| match source {
             Source::Tokens | Source::Targets => tokens.clone(),
-            Source::Node { node, port } => {
-                values.get(&(*node, *port)).unwrap_or(tokens).clone()
-            }
+            Source::Node { node, port } => values.get(&(*node, *port)).unwrap_or(tokens).clone(),
         };
         inputs.map(value).collect()
     }

@@ -1,11 +1,11 @@
 //! Values of parameters and optimizer states before the first step of this process.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use graphs::model::ModelGraph;
 use ops::{
     Init, Tensor,
-    optim::{Optimizer, State},
+    optim::{Optimizer, State, StateError},
 };
 
 use crate::{error::RunError, holdings::Owned};
@@ -49,12 +49,18 @@ impl<'a> Initial<'a> {
                 _ => {}
             }
         }
+        let initial = Initial { graph, optimizer, seed, tensors };
+        for (index, parameter) in graph.parameters().iter().enumerate() {
+            if let Err(error) = initial.state(index) {
+                wrong.push(format!("`{}`: {error}", parameter.name));
+            }
+        }
         if !wrong.is_empty() {
             let shown = wrong.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
             let text = format!("{} tensors do not fit the model:\n  {shown}", wrong.len());
             return Err(RunError::Weights(text));
         }
-        Ok(Initial { graph, optimizer, seed, tensors })
+        Ok(initial)
     }
 
     /// The f32 value of a parameter.
@@ -78,12 +84,28 @@ impl<'a> Initial<'a> {
 
     /// What the owner of a parameter starts with.
     pub fn owned(&self, parameter: usize) -> Owned {
-        let about = &self.graph.parameters()[parameter];
-        let buffer = |which: &str| {
-            let tensor = self.tensors.get(&format!("optimizer.{which}.{}", about.name));
-            tensor.map(|tensor| tensor.f32().into_owned())
-        };
-        let state = State::new(self.optimizer, about.spec.rule, &about.spec.shape, &buffer);
+        let state = self.state(parameter).expect("states were checked when this was made");
         Owned { master: self.master(parameter), state, gradient: None }
     }
+
+    /// The optimizer state of a parameter: fresh unless any buffer of it is there.
+    fn state(&self, parameter: usize) -> Result<State, StateError> {
+        let about = &self.graph.parameters()[parameter];
+        let (rule, shape) = (about.spec.rule, &about.spec.shape);
+        let buffers: Vec<(&str, Cow<'_, [f32]>)> = STATE_BUFFERS
+            .into_iter()
+            .filter_map(|which| {
+                let tensor = self.tensors.get(&format!("optimizer.{which}.{}", about.name))?;
+                Some((which, tensor.f32()))
+            })
+            .collect();
+        if buffers.is_empty() {
+            return Ok(self.optimizer.state(rule, shape));
+        }
+        let buffers: Vec<_> = buffers.iter().map(|(which, b)| (*which, b.as_ref())).collect();
+        self.optimizer.restore(rule, shape, &buffers)
+    }
 }
+
+/// Names of all buffers that any optimizer keeps.
+const STATE_BUFFERS: [&str; 4] = ["momentum", "first_moment", "second_moment", "step"];

@@ -27,6 +27,7 @@ mod program;
 pub mod rate;
 pub mod report;
 pub mod saver;
+pub mod shards;
 pub mod share;
 mod tally;
 pub mod verdict;

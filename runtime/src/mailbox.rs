@@ -51,11 +51,7 @@ impl Mailbox {
     }
 
     /// The first of `peers` that has no free buffer.
-    pub fn full(
-        &self,
-        channel: ChannelId,
-        mut peers: std::ops::Range<usize>,
-    ) -> Option<usize> {
+    pub fn full(&self, channel: ChannelId, mut peers: std::ops::Range<usize>) -> Option<usize> {
         peers.find(|peer| self.credits[&(channel, *peer)] == 0)
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ops::{Rule, Tensor};
+use ops::{Op, Rule, Tensor, optim::State};
 
 use crate::{
     board::Doing,
@@ -119,9 +119,12 @@ impl Worker {
         let holding = self.holdings.parameters.get_mut(&parameter).expect("owned is held");
         let owned = holding.owned.as_mut().expect("only owners update");
         match gradient {
-            None => brief.optimizer.balance(&verdict.loads[about.node], &mut owned.master),
+            None => {
+                let rate = brief.optimizer.balance_rate();
+                ops::optim::balance(rate, &verdict.loads[about.node], &mut owned.master);
+            }
             Some(mut gradient) => {
-                if brief.optimizer.clips(about.spec.rule) {
+                if !matches!(owned.state, State::Muon { .. }) {
                     gradient.iter_mut().for_each(|g| *g *= verdict.scale);
                 }
                 brief.optimizer.update(
@@ -184,10 +187,14 @@ impl Worker {
 fn clip_heads(brief: &crate::brief::Brief, parameter: usize, verdict: &Verdict, w: &mut [f32]) {
     let Some(tau) = brief.optimizer.qk_clip() else { return };
     for (clip, logits) in brief.graph.clips().iter().zip(&verdict.max_logits) {
-        if clip.query == parameter {
-            ops::optim::clip_queries(w, logits, tau, clip.nope, clip.rope);
-        } else if clip.keys == parameter {
-            ops::optim::clip_keys(w, logits, tau, clip.nope, clip.value);
+        let Op::MlaAttention(attention) = &brief.graph.node(clip.attention).op else { continue };
+        for (head, logit) in logits.iter().enumerate() {
+            let Some(gamma) = ops::optim::qk_clip(*logit, tau) else { continue };
+            if clip.query == parameter {
+                gamma.clip_query(attention, head, w);
+            } else if clip.keys == parameter {
+                gamma.clip_key(attention, head, w);
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use graphs::{
 use ops::Observed;
 
 use crate::{
-    cargo::describe,
     board::Doing,
+    cargo::describe,
     flight::{Flight, Port},
     report::Seen,
     worker::{FlightKey, Worker},

@@ -65,8 +65,7 @@ mod tests {
     fn the_rates_of_kimi_k2_come_out() {
         let batch = 1_u64 << 26;
         let decay = Decay { shape: Shape::Cosine, begin: 10e12, over: 5.5e12, to: 2e-5 };
-        let rate =
-            Rate { peak: 2e-4, warmup_end: (500 * batch) as f64, decay: Some(decay) };
+        let rate = Rate { peak: 2e-4, warmup_end: (500 * batch) as f64, decay: Some(decay) };
         let at = |step: u64| rate.at(step * batch);
         assert_eq!(at(0), 0.0);
         assert_eq!(at(250), 1e-4);

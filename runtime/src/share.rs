@@ -48,12 +48,8 @@ fn holders(plan: &Plan, graph: &ModelGraph) -> Vec<Vec<Address>> {
     let mesh = &plan.mesh;
     let mut all = vec![Vec::new(); graph.parameters().len()];
     for chunk in &plan.chunks {
-        let everywhere = |replica: usize, rank: usize, side| Address {
-            replica,
-            stage: chunk.stage,
-            rank,
-            side,
-        };
+        let everywhere =
+            |replica: usize, rank: usize, side| Address { replica, stage: chunk.stage, rank, side };
         for node in chunk.segments.iter().flatten() {
             for parameter in graph.node(*node).parameters.clone() {
                 for replica in 0..mesh.dp {

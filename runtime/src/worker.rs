@@ -16,10 +16,10 @@ use graphs::plan::{Instruction, Side};
 use ops::Tensor;
 
 use crate::{
-    cargo::describe,
     address::Address,
     board::Doing,
     brief::Brief,
+    cargo::describe,
     flight::{Flight, Task},
     holdings::Holdings,
     init::Initial,

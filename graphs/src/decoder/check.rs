@@ -9,34 +9,36 @@ impl Decoder {
     ///
     /// All the fields out of range, in the order of the struct.
     pub fn check(&self) -> Result<(), Vec<ModelError>> {
-        let mut errors = self.not_positive();
+        let mut errors = self.out_of_range();
         errors.extend(self.not_fitting());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Sizes that may not be zero.
-    fn not_positive(&self) -> Vec<ModelError> {
+    /// Sizes that are zero, or so large that their products could not be counted.
+    fn out_of_range(&self) -> Vec<ModelError> {
         let mut sizes = vec![
-            ("layers", self.layers),
-            ("hidden", self.hidden),
-            ("vocab", self.vocab),
-            ("heads", self.heads),
-            ("q_rank", self.q_rank.unwrap_or(1)),
-            ("kv_rank", self.kv_rank),
-            ("nope", self.nope),
-            ("rope", self.rope),
-            ("value", self.value),
+            ("layers", self.layers, 1, 1 << 12),
+            ("hidden", self.hidden, 1, 1 << 17),
+            ("vocab", self.vocab, 1, 1 << 24),
+            ("heads", self.heads, 1, 1 << 12),
+            ("q_rank", self.q_rank.unwrap_or(1), 1, 1 << 17),
+            ("kv_rank", self.kv_rank, 1, 1 << 17),
+            ("nope", self.nope, 1, 1 << 12),
+            ("rope", self.rope, 1, 1 << 12),
+            ("value", self.value, 1, 1 << 12),
         ];
         if self.dense_layers > 0 {
-            sizes.push(("dense_width", self.dense_width));
+            sizes.push(("dense_width", self.dense_width, 1, 1 << 20));
         }
         if self.dense_layers < self.layers {
-            sizes.push(("experts", self.experts));
-            sizes.push(("expert_width", self.expert_width));
-            sizes.push(("groups", self.groups));
+            sizes.push(("experts", self.experts, 1, 1 << 14));
+            sizes.push(("shared_experts", self.shared_experts, 0, 1 << 10));
+            sizes.push(("expert_width", self.expert_width, 1, 1 << 17));
+            sizes.push(("groups", self.groups, 1, 1 << 14));
         }
-        let zero = sizes.into_iter().filter(|&(_, size)| size == 0);
-        zero.map(|(field, size)| wrong(field, size, "1 or more".into())).collect()
+        let outside = sizes.into_iter().filter(|(_, size, low, high)| size < low || size > high);
+        let error = |(field, size, low, high)| wrong(field, size, format!("{low} to {high}"));
+        outside.map(error).collect()
     }
 
     /// Fields that have to fit each other.

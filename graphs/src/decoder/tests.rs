@@ -190,8 +190,8 @@ fn every_field_out_of_range_is_named_at_once() {
     assert_eq!(
         fields,
         [
-            "`layers` is 0; expected 1 or more",
-            "`heads` is 0; expected 1 or more",
+            "`layers` is 0; expected 1 to 4096",
+            "`heads` is 0; expected 1 to 4096",
             "`dense_layers` is 1; expected at most the 0 of `layers`",
             "`rope` is 15; expected an even width",
         ]

@@ -55,7 +55,9 @@ pub enum ModelError {
         from: String,
     },
     /// A source names an output that its node does not have.
-    #[error("node `{node}` reads `{from}`, but that node has {outputs} outputs, counted from 0")]
+    #[error(
+        "node `{node}` reads `{from}`, but outputs are counted from 0 and there are only {outputs}"
+    )]
     NoOutput {
         /// The reader.
         node: String,

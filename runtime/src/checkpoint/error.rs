@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use safetensors::SafeTensorError;
+use crate::shards::ShardError;
 
 /// Why a checkpoint was not written or not read.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +25,13 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A shard is no whole safetensors file.
-    #[error("shard {} is damaged", path.display())]
+    /// A shard is no whole safetensors file, or the disk refuses it.
+    #[error("shard {} is damaged or not written", path.display())]
     Shard {
         /// The shard.
         path: PathBuf,
         /// What the reader found.
-        source: SafeTensorError,
+        source: ShardError,
     },
     /// A tensor is not what the index says.
     #[error("tensor `{tensor}` in {} is damaged: expected {expected}, got {got}", path.display())]

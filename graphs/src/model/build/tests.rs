@@ -1,6 +1,6 @@
 //! Small graphs, right and wrong.
 
-use ops::{Add, CrossEntropy, Embedding, Linear, Op, RmsNorm, SwiGlu};
+use ops::{Add, CrossEntropy, Embedding, Linear, Op, RmsNorm};
 
 use crate::{
     decoder::tests::nano,
@@ -69,7 +69,7 @@ fn every_mistake_is_named_at_once() {
             "M106 node `a` reads `embad`, which does not exist; did you mean `embed`?",
             "M107 node `b` reads `c`, which comes only after it; edges run downwards",
             "M109 node `c` reads `in`, which only nodes of a block have",
-            "M108 node `c` reads `embed.1`, but that node has 1 outputs, counted from 0",
+            "M108 node `c` reads `embed.1`, but outputs are counted from 0 and there are only 1",
             "M111 node `d` does not fit its input: RmsNorm expects [t, d=8], got [t, 9]",
         ]
     );
@@ -105,17 +105,56 @@ fn repeats_that_cannot_be_written_out_are_refused() {
     );
 }
 
+/// The mistakes of the small model's graph with one node of its experts' layers changed.
+fn with_changed(name: &str, from: &[&str]) -> Vec<String> {
+    let mut source = nano().expand();
+    source.nodes.remove(1);
+    source.blocks.remove("dense");
+    let moe = source.blocks.get_mut("moe").unwrap();
+    let node = moe.iter_mut().find(|node| node.name == name).unwrap();
+    node.from = from.iter().map(|from| from.to_string()).collect();
+    mistakes(&source)
+}
+
 #[test]
 fn routed_rows_must_go_through_the_experts_of_one_dispatch() {
+    let mixed = "are mixed with what another Dispatch, or none, has sent";
+    let rows = ["model.layers.0.mlp.dispatch.0", "mlp.dispatch.1"];
+    let found = with_changed("mlp.experts.*.up_proj", &rows);
+    let node = |layer: usize, name: &str| {
+        format!("M114 routed rows of node `model.layers.{layer}.mlp.experts.{name}` {mixed}")
+    };
+    let expected = [node(1, "*.up_proj"), node(1, "act"), node(2, "*.up_proj"), node(2, "act")];
+    assert_eq!(found, expected);
+    let choice = ["mlp.experts.*.down_proj", "model.layers.0.mlp.gate.0", "mlp.gate.1"];
+    let found = with_changed("mlp.combine", &choice);
+    let node = |layer: usize| {
+        format!(
+            "M114 routed rows of node `model.layers.{layer}.mlp.combine` come back to another \
+             choice of experts than the one they were sent by"
+        )
+    };
+    assert_eq!(found, [node(1), node(2)]);
+}
+
+#[test]
+fn attention_must_be_fed_by_matrices_that_can_be_clipped() {
     let mut source = nano().expand();
-    let moe = source.blocks.get_mut("moe").unwrap();
-    let act = moe.iter_mut().find(|node| node.name == "mlp.experts.act").unwrap();
-    act.op = Op::SwiGlu(SwiGlu { width: 128 });
-    act.from = vec!["mlp.experts.*.gate_proj".into(), "mlp.experts.*.gate_proj".into()];
-    let found = mistakes(&source);
+    let dense = source.blocks.get_mut("dense").unwrap();
+    let position = dense.iter().position(|node| node.name == "self_attn.attention").unwrap();
+    dense.insert(
+        position,
+        NodeSource::new(
+            "twice",
+            Op::Add(Add { width: 192 }),
+            &["self_attn.q_b_proj", "self_attn.q_b_proj"],
+        ),
+    );
+    dense[position + 1].from[0] = "twice".into();
     assert_eq!(
-        found[0],
-        "M112 nobody reads output 0 of node `model.layers.1.mlp.experts.*.up_proj`"
+        mistakes(&source),
+        ["M115 attention `model.layers.0.self_attn.attention` reads its queries from \
+             `model.layers.0.twice`; QK-Clip needs a Linear there"]
     );
 }
 

@@ -1,0 +1,136 @@
+//! The default corpus: Rust sources of this tool's dependencies, in the local cargo registry.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use super::Entry;
+use crate::data::error::{DataError, cannot};
+
+/// The versions this tool was built from, so that the corpus does not depend on what else a
+/// registry holds.
+const LOCK: &str = include_str!("../../../../Cargo.lock");
+
+/// Larger files are tables that a program wrote.
+const FILE_BYTES: u64 = 128 << 10;
+
+/// The corpus out of the registry that cargo uses, `bytes` at most.
+pub(super) fn files(bytes: u64) -> Result<Vec<Entry>, DataError> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let sources = home.unwrap_or_default().join("registry").join("src");
+    below(&sources, LOCK, bytes)
+}
+
+/// The corpus out of `sources/*/<crate-version>/`, for the crates of a lock file.
+fn below(sources: &Path, lock: &str, bytes: u64) -> Result<Vec<Entry>, DataError> {
+    let mut files = Vec::new();
+    for name in &crates(lock) {
+        let registries = fs::read_dir(sources).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> =
+            registries.map(|r| r.path().join(name)).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        // Two registries may both hold a crate; one copy is enough.
+        if let Some(folder) = folders.first() {
+            walk(folder, name, &mut files)?;
+        }
+    }
+    files.sort_by_cached_key(|file| *blake3::hash(file.name.as_bytes()).as_bytes());
+    let mut room = bytes;
+    files.retain(|file| {
+        let fits = file.bytes <= room;
+        room -= if fits { file.bytes } else { 0 };
+        fits
+    });
+    if files.is_empty() {
+        let what = format!(
+            "no Rust sources of this tool's dependencies in {}; name a folder with --data DIR",
+            sources.display()
+        );
+        return Err(DataError::Empty { what });
+    }
+    Ok(files)
+}
+
+/// `name-version` of every crate of a lock file.
+fn crates(lock: &str) -> BTreeSet<String> {
+    let quoted = |line: &str, key: &str| -> Option<String> {
+        Some(line.strip_prefix(key)?.trim_matches('"').to_string())
+    };
+    let lines: Vec<&str> = lock.lines().collect();
+    let pairs = lines.windows(2).filter_map(|pair| {
+        let name = quoted(pair[0], "name = ")?;
+        Some(format!("{name}-{}", quoted(pair[1], "version = ")?))
+    });
+    pairs.collect()
+}
+
+/// Adds the `.rs` files below a folder, named from the crate on.
+fn walk(folder: &Path, name: &str, files: &mut Vec<Entry>) -> Result<(), DataError> {
+    for entry in fs::read_dir(folder).map_err(cannot("read", folder))? {
+        let entry = entry.map_err(cannot("read", folder))?;
+        let (path, file_name) = (entry.path(), entry.file_name());
+        let name = format!("{name}/{}", file_name.to_string_lossy());
+        if path.is_dir() {
+            walk(&path, &name, files)?;
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let file = Entry::new(path, name)?;
+            if file.bytes <= FILE_BYTES {
+                files.push(file);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n\n\
+                       [[package]]\nname = \"b\"\nversion = \"0.2.0\"\n";
+
+    fn registry(hash: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a-1.0.0/src/lib.rs", "a-1.0.0/src/x/y.rs", "b-0.2.0/lib.rs", "c-1.0.0/c.rs"] {
+            let path = dir.path().join(hash).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "0123456789").unwrap();
+        }
+        dir
+    }
+
+    fn names(files: &[Entry]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_order_does_not_depend_on_where_the_registry_lies() {
+        let (one, two) = (registry("index-1"), registry("other-2"));
+        let files = below(one.path(), TWO, 1000).unwrap();
+        assert_eq!(names(&files), names(&below(two.path(), TWO, 1000).unwrap()));
+        let all: BTreeSet<_> = names(&files).into_iter().collect();
+        let expected = ["a-1.0.0/src/lib.rs", "a-1.0.0/src/x/y.rs", "b-0.2.0/lib.rs"];
+        assert_eq!(all, expected.into_iter().collect());
+    }
+
+    #[test]
+    fn the_bound_in_bytes_is_kept() {
+        let dir = registry("index-1");
+        let files = below(dir.path(), TWO, 25).unwrap();
+        assert_eq!(files.len(), 2);
+    }
+
+    #[test]
+    fn without_a_registry_the_error_says_what_to_do() {
+        let error = below(Path::new("/nowhere"), TWO, 25).unwrap_err().to_string();
+        assert!(error.contains("/nowhere; name a folder with --data DIR"), "{error}");
+    }
+
+    #[test]
+    fn the_lock_file_of_this_tool_is_understood() {
+        assert!(crates(LOCK).iter().any(|name| name.starts_with("serde-1.")));
+    }
+}
