@@ -10,7 +10,7 @@ use graphs::{
     schedule::{Interleaved, Schedule},
     spec::WeightGrad,
 };
-use ops::{Yarn, optim::MuonClip};
+use ops::{Yarn, optim::{AdamW, MuonClip}};
 use serde::Serialize;
 
 /// One model, and how it is trained.
@@ -69,7 +69,13 @@ fn drawn(name: &'static str, title: &'static str, seed: u64) -> Case {
         sequences: 8,
         context: 24,
         steps: 10,
-        optimizer: MuonClip { qk_clip: Some(0.8), ..MuonClip::default() },
+        // AdamW divides a gradient by its own size, and so enlarges the rounding of those that are
+        // nearly zero as far as `eps` lets it.
+        optimizer: MuonClip {
+            qk_clip: Some(0.8),
+            rest: AdamW { eps: 1e-5, ..AdamW::default() },
+            ..MuonClip::default()
+        },
         clip: None,
         rate: RATE,
     }
@@ -99,7 +105,7 @@ fn widths(draws: &mut Draws) -> Decoder {
         rope_theta: draws.pick(&[1e4, 5e4]),
         yarn: None,
         norm_eps: draws.pick(&[1e-6, 1e-5]),
-        init_std: 0.08,
+        init_std: 0.12,
     }
 }
 
@@ -109,12 +115,12 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn plain() -> Case {
-    drawn("plain", "full queries, 1F1B, pp 2, ep 2", 101)
+    drawn("plain", "full queries, 1F1B, pp 2, ep 2", 102)
 }
 
 fn low_rank() -> Case {
     let title = "low-rank queries, Kimi K2's YaRN, 2 shared experts, interleaved, pp 2, vpp 2, ep 2";
-    let mut case = drawn("low-rank", title, 202);
+    let mut case = drawn("low-rank", title, 200);
     case.decoder.q_rank = Some(20);
     case.decoder.rope = 16;
     case.decoder.shared_experts = 2;
@@ -135,7 +141,7 @@ fn low_rank() -> Case {
 
 fn grouped() -> Case {
     let title = "low-rank queries, 2 of 4 groups, 2 dense layers, clipping, GPipe, late W, pp 2, ep 2";
-    let mut case = drawn("grouped", title, 303);
+    let mut case = drawn("grouped", title, 304);
     case.decoder.q_rank = Some(16);
     case.decoder.layers = 4;
     case.decoder.dense_layers = 2;
@@ -150,7 +156,7 @@ fn grouped() -> Case {
 
 fn stretched() -> Case {
     let title = "full queries, YaRN that moves cosines, 1 of 2 groups, plain momentum, ep 2, dp 2";
-    let mut case = drawn("stretched", title, 404);
+    let mut case = drawn("stretched", title, 405);
     case.decoder.rope = 16;
     case.decoder.shared_experts = 2;
     case.decoder.experts = 8;

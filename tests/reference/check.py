@@ -21,17 +21,22 @@ from muonclip import MuonClip, check_against_torch, is_adamw, rate
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
-# Largest difference allowed, relative to the largest value of the tensor. Both sides sum in f32,
-# in different orders. Newton-Schulz lifts directions that hardly occur in a gradient by up to
-# 485, and rounding with them, so what follows an update is known less well.
+# Largest difference allowed, relative to the largest value of the tensor: about ten times what is
+# measured. Both sides sum in f32, in different orders. Updates enlarge rounding: Newton-Schulz
+# lifts directions that hardly occur in a gradient by up to 485, and AdamW divides small gradients
+# by their own size, which shows in the embedding of rare tokens.
 ALLOWED = {
     "logits": 1e-5,
     "loss": 1e-6,
-    "gradient": 1e-4,
-    "losses": 1e-4,
-    "max_logits": 1e-3,
-    "parameter": 1e-3,
+    "gradient": 2e-5,
+    "losses": 2e-6,
+    "max_logits": 1e-5,
+    "parameter": 2e-4,
 }
+
+# Experts whose scores are closer than this may change places by rounding alone, and then the two
+# sides train different models. A case whose training comes so near needs another seed.
+MARGIN = 2e-5
 
 
 def error(ours, theirs):
@@ -52,7 +57,7 @@ def forward(model, tokens, targets):
 def train(case, model, tokens, targets):
     """Gradients of the first step, and loss and largest logits of every step."""
     optimizer = MuonClip(case["optimizer"], case["clip"], case["decoder"], stock.values(model))
-    seen = {"losses": [], "max_logits": [], "gradient": {}}
+    seen = {"losses": [], "max_logits": [], "gradient": {}, "margin": []}
     for step in range(1, case["steps"] + 1):
         model.zero_grad(set_to_none=True)
         with stock.Watch(model) as watch:
@@ -64,6 +69,7 @@ def train(case, model, tokens, targets):
             adamw = {n: scale if is_adamw(n, g) else 1.0 for n, g in gradients.items()}
             seen["gradient"] = {n: g.clone() * adamw[n] for n, g in gradients.items()}
         seen["losses"].append(loss.item())
+        seen["margin"].append(watch.margin)
         seen["max_logits"].append(torch.stack([s for _, s in sorted(watch.max_logits.items())]))
         with torch.no_grad():
             optimizer.step(rate(case["rate"], step), gradients, watch.max_logits, watch.loads)
@@ -98,6 +104,9 @@ def check(folder, said):
     }
     if case["steps"] > 0:
         theirs |= train(case, model, ours["tokens"], ours["targets"])
+        margin = min(theirs.pop("margin"))
+        print(f"  closest choice of experts: {margin:.1e}, clipped heads: {theirs['clipped_heads']}")
+        assert margin > MARGIN, f"expected a margin over {MARGIN}: choose another seed"
         assert theirs["clipped_heads"] > 0, "QK-Clip never acted: the case shows nothing about it"
         assert said["clipped_heads"] == theirs["clipped_heads"], "other heads were clipped"
         for kind in ("gradient", "parameter"):
@@ -157,9 +166,7 @@ def stale(old, new):
         return [f"/{name}{place}" for name in new for place in stale(old[name], new[name])]
     if isinstance(new, dict):
         old, new = spread(old), spread(new)
-    numbers = not isinstance(new, (str, bool, type(None)))
-    differs = error(old, new) > ALLOWED["parameter"] if numbers else old != new
-    return [""] if differs else []
+    return [""] if error(old, new) > ALLOWED["parameter"] else []
 
 
 def cell(errors, kind):
@@ -176,7 +183,8 @@ def check_golden(place, content, bless):
     """Rewrites a golden file or says where it is out of date; gives the number of places."""
     if bless:
         place.write_text(written(content) + "\n")
-    places = stale(json.loads(place.read_text()), content)
+    old = json.loads(place.read_text())
+    places = ["/case"] if old.pop("case") != content.pop("case") else stale(old, content)
     for where in places:
         print(f"  {place.name} is out of date at {where}")
     return len(places)

@@ -16,10 +16,10 @@ use self::compute::{Tensors, compute};
 // Largest difference relative to the largest value of a tensor, as in `check.py`, which says why.
 const LOGITS: f64 = 1e-5;
 const LOSS: f64 = 1e-6;
-const GRADIENT: f64 = 1e-4;
-const LOSSES: f64 = 1e-4;
-const MAX_LOGITS: f64 = 1e-3;
-const PARAMETER: f64 = 1e-3;
+const GRADIENT: f64 = 2e-5;
+const LOSSES: f64 = 2e-6;
+const MAX_LOGITS: f64 = 1e-5;
+const PARAMETER: f64 = 2e-4;
 
 fn check(name: &str) {
     let case = cases::cases().into_iter().find(|case| case.name == name).unwrap();

@@ -3,6 +3,7 @@
 Nothing of the architecture is written here: `DeepseekV3ForCausalLM` computes everything.
 """
 
+import math
 import re
 
 import torch
@@ -30,7 +31,7 @@ def check_companions(folder, vocab):
     config = AutoConfig.from_pretrained(folder)
     assert config.model_type == "deepseek_v3" and config.vocab_size == vocab
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    text = "fn main() { println!(\"Grüße, 世界\"); }\n"
+    text = "let x = \"ü 世界\";\n"
     tokens = tokenizer.encode(text, add_special_tokens=False)
     assert max(tokens) < vocab, f"token {max(tokens)} is outside the vocabulary of {vocab}"
     assert tokenizer.decode(tokens) == text, f"{folder}: the tokenizer changed {text!r}"
@@ -71,16 +72,37 @@ def gradients(model):
     return named(model, lambda p: zero(p) if p.grad is None else p.grad)
 
 
+def gap(scores, chosen):
+    """Smallest distance between the last chosen score of a row and the first not chosen."""
+    if chosen == scores.shape[-1]:
+        return math.inf
+    best = scores.topk(chosen + 1, dim=-1).values
+    return (best[..., -2] - best[..., -1]).min().item()
+
+
+def margin(router, logits):
+    """How far the router was from another choice, of groups or of experts within them."""
+    scores = logits.sigmoid() + router.e_score_correction_bias
+    in_groups = scores.view(len(scores), router.num_group, -1)
+    groups = in_groups.topk(2, dim=-1).values.sum(dim=-1)
+    shut = torch.ones_like(groups, dtype=torch.bool)
+    shut.scatter_(1, groups.topk(router.topk_group, dim=-1).indices, False)
+    open_scores = in_groups.masked_fill(shut.unsqueeze(-1), float("-inf")).flatten(1)
+    return min(gap(groups, router.topk_group), gap(open_scores, router.top_k))
+
+
 class Watch:
     """Sees the softmax inputs of every head and the load of every expert while it is open.
 
-    `max_logits[layer]` is `[h]`, over causal pairs only; `loads[name of bias]` is `[e]`.
+    `max_logits[layer]` is `[h]`, over causal pairs only; `loads[name of bias]` is `[e]`. `margin`
+    is the smallest distance in score between what a router chose and what it did not.
     """
 
     def __init__(self, model):
         self.model = model
         self.max_logits = {}
         self.loads = {}
+        self.margin = math.inf
 
     def __enter__(self):
         self.eager = modeling_deepseek_v3.eager_attention_forward
@@ -111,5 +133,6 @@ class Watch:
             chosen = outputs[2].flatten()
             load = torch.bincount(chosen, minlength=module.num_experts)
             self.loads[f"{router}.e_score_correction_bias"] = load
+            self.margin = min(self.margin, margin(module, outputs[0].detach()))
 
         return hook

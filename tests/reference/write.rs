@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
-use jobs::{data::Tokenizer, huggingface};
+use jobs::{
+    data::{Choice, Tokenizer},
+    huggingface,
+};
 use ops::{DType, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -32,7 +35,7 @@ fn main() -> Result<()> {
 fn write(folder: &Path, case: &Case, computed: Computed) -> Result<()> {
     fs::create_dir_all(folder)?;
     let Computed { start, trained, .. } = &computed;
-    let tokenizer = Tokenizer::Bytes.to_json();
+    let tokenizer = Tokenizer::open(&Choice::Bytes, Box::new(std::iter::empty()), folder)?;
     let export = folder.join("export");
     huggingface::write(&export, &case.decoder, case.context, start, &tokenizer, DType::F32)?;
     let said = json!({
