@@ -1,6 +1,6 @@
 //! AdamW: Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
 
-use crate::vector::widest;
+use crate::vector::vectorised;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,15 +17,14 @@ pub struct Update {
     pub step: u32,
 }
 
-/// Updates a weight and its two moments.
-///
-/// ```text
-/// m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
-/// w = w (1 - lr decay) - lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
-/// ```
-pub fn update(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
-    #[inline(always)]
-    fn body(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
+vectorised! {
+    /// Updates a weight and its two moments.
+    ///
+    /// ```text
+    /// m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
+    /// w = w (1 - lr decay) - lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
+    /// ```
+    pub fn update(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
         let (b1, b2) = how.betas;
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(how.step));
         let rate = (f64::from(how.lr) / correction(b1)) as f32;
@@ -37,7 +36,6 @@ pub fn update(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut 
             *w = *w * keep - rate * *m / (v.sqrt() * spread + how.eps);
         }
     }
-    widest(|| body(how, grad, m, v, w));
 }
 
 #[cfg(test)]

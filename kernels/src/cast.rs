@@ -2,23 +2,18 @@
 
 use half::bf16;
 
-use crate::vector::widest;
+use crate::vector::vectorised;
 
-/// Widens; exact.
-pub fn widen(narrow: &[bf16], wide: &mut [f32]) {
-    #[inline(always)]
-    fn body(narrow: &[bf16], wide: &mut [f32]) {
+vectorised! {
+    /// Widens; exact.
+    pub fn widen(narrow: &[bf16], wide: &mut [f32]) {
         for (wide, narrow) in wide.iter_mut().zip(narrow) {
             *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
         }
     }
-    widest(|| body(narrow, wide));
-}
 
-/// Rounds to nearest, ties to even; infinities and NaN stay what they are.
-pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
-    #[inline(always)]
-    fn body(wide: &[f32], narrow: &mut [bf16]) {
+    /// Rounds to nearest, ties to even; infinities and NaN stay what they are.
+    pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
         for (narrow, wide) in narrow.iter_mut().zip(wide) {
             let bits = wide.to_bits();
             let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
@@ -27,7 +22,6 @@ pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
             *narrow = bf16::from_bits(bits as u16);
         }
     }
-    widest(|| body(wide, narrow));
 }
 
 #[cfg(test)]

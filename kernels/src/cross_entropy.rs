@@ -5,7 +5,7 @@
 use crate::{
     exp::exp,
     reduce::{max_of, sum_of},
-    vector::widest,
+    vector::vectorised,
 };
 
 /// The log-sum-exp of the logits of each token over the chunks seen so far.
@@ -23,20 +23,26 @@ impl LogSums {
 
     /// Takes `cols` more columns: `logits [t, cols]`.
     pub fn extend(&mut self, logits: &[f32], cols: usize) {
-        #[inline(always)]
-        fn body(logits: &[f32], cols: usize, largest: &mut [f32], sums: &mut [f32]) {
-            for ((row, largest), sum) in logits.chunks_exact(cols).zip(largest).zip(sums) {
-                let now = largest.max(max_of(row));
-                *sum = *sum * exp(*largest - now) + sum_of(row, row, |x, _| exp(x - now));
-                *largest = now;
-            }
-        }
-        widest(|| body(logits, cols, &mut self.largest, &mut self.sums));
+        extend(logits, cols, &mut self.largest, &mut self.sums);
     }
 
     /// The natural logarithms.
     pub fn finish(self) -> Vec<f32> {
         self.largest.iter().zip(&self.sums).map(|(largest, sum)| largest + sum.ln()).collect()
+    }
+}
+
+vectorised! {
+    fn extend(logits: &[f32], cols: usize, largest: &mut [f32], sums: &mut [f32]) {
+        for ((row, largest), sum) in logits.chunks_exact(cols).zip(largest).zip(sums) {
+            let now = largest.max(max_of(row));
+            *sum = *sum * exp(*largest - now) + sum_of(row, row, |x, _| exp(x - now));
+            *largest = now;
+        }
+    }
+
+    fn probabilities(row: &mut [f32], log_sum: f32, scale: f32) {
+        row.iter_mut().for_each(|x| *x = exp(*x - log_sum) * scale);
     }
 }
 
@@ -58,16 +64,12 @@ pub fn gradient(
     targets: &[i32],
     scale: f32,
 ) {
-    #[inline(always)]
-    fn body(row: &mut [f32], log_sum: f32, scale: f32) {
-        row.iter_mut().for_each(|x| *x = exp(*x - log_sum) * scale);
-    }
     for ((row, &target), &log_sum) in logits.chunks_exact_mut(cols).zip(targets).zip(log_sums) {
         if target < 0 {
             row.fill(0.0);
             continue;
         }
-        widest(|| body(row, log_sum, scale));
+        probabilities(row, log_sum, scale);
         if let Some(logit) = column(target, first).and_then(|column| row.get_mut(column)) {
             *logit -= scale;
         }

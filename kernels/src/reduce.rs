@@ -1,6 +1,7 @@
-//! Sums, maxima and scaling; sums in one fixed order: sixteen partial results, joined by a fixed tree.
+//! Sums, maxima and scaling; sums go in one fixed order, sixteen partial ones that a fixed tree
+//! joins.
 
-use crate::vector::widest;
+use crate::vector::vectorised;
 
 /// Partial results held side by side: one AVX-512 register.
 const LANES: usize = 16;
@@ -52,9 +53,11 @@ pub(crate) fn max_of(a: &[f32]) -> f32 {
     join(lanes, larger)
 }
 
-/// `sum_i a[i] * b[i]`.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    widest(|| sum_of(a, b, |a, b| a * b))
+vectorised! {
+    /// `sum_i a[i] * b[i]`.
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+        sum_of(a, b, |a, b| a * b)
+    }
 }
 
 /// `sum_i a[i]^2` in f64, for norms of whole gradients.
@@ -62,31 +65,21 @@ pub fn sum_of_squares(a: &[f32]) -> f64 {
     a.chunks(4096).map(|part| f64::from(dot(part, part))).sum()
 }
 
-/// `y[i] += x[i]`.
-pub fn add(y: &mut [f32], x: &[f32]) {
-    #[inline(always)]
-    fn body(y: &mut [f32], x: &[f32]) {
+vectorised! {
+    /// `y[i] += x[i]`.
+    pub fn add(y: &mut [f32], x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
     }
-    widest(|| body(y, x));
-}
 
-/// `y[i] += a * x[i]`.
-pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-    #[inline(always)]
-    fn body(y: &mut [f32], a: f32, x: &[f32]) {
+    /// `y[i] += a * x[i]`.
+    pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x);
     }
-    widest(|| body(y, a, x));
-}
 
-/// `y[i] *= a`.
-pub fn scale(y: &mut [f32], a: f32) {
-    #[inline(always)]
-    fn body(y: &mut [f32], a: f32) {
+    /// `y[i] *= a`.
+    pub fn scale(y: &mut [f32], a: f32) {
         y.iter_mut().for_each(|y| *y *= a);
     }
-    widest(|| body(y, a));
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! RMSNorm: `y[t, d] = x[t, d] * rstd[t] * w[d]`, `rstd[t] = 1 / sqrt(mean_d(x[t, d]^2) + eps)`.
 
-use crate::{reduce::sum_of, vector::widest};
+use crate::{reduce::sum_of, vector::vectorised};
 
-/// Writes `y` and the inverse divisor of each token; the width is that of `w`.
-pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
-    #[inline(always)]
-    fn body(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+vectorised! {
+    /// Writes `y` and the inverse divisor of each token; the width is that of `w`.
+    pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
         let d = w.len();
         for ((x, y), rstd) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(rstd) {
             *rstd = 1.0 / (sum_of(x, x, |a, b| a * b) / d as f32 + eps).sqrt();
@@ -14,13 +13,9 @@ pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) 
             }
         }
     }
-    widest(|| body(x, w, eps, y, rstd));
-}
 
-/// Writes `dx = rstd * (w dy - x rstd^2 mean_d(w dy x))`.
-pub fn backward_input(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
-    #[inline(always)]
-    fn body(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
+    /// Writes `dx = rstd * (w dy - x rstd^2 mean_d(w dy x))`.
+    pub fn backward_input(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
         let d = w.len();
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
         for (((x, dy), dx), rstd) in rows.zip(rstd) {
@@ -33,13 +28,9 @@ pub fn backward_input(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [
             }
         }
     }
-    widest(|| body(x, w, rstd, dy, dx));
-}
 
-/// Adds `sum_t dy x rstd` to `dw`, tokens in order.
-pub fn backward_weight(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
-    #[inline(always)]
-    fn body(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
+    /// Adds `sum_t dy x rstd` to `dw`, tokens in order.
+    pub fn backward_weight(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
         let d = dw.len();
         for ((x, dy), rstd) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(rstd) {
             for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
@@ -47,7 +38,6 @@ pub fn backward_weight(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
             }
         }
     }
-    widest(|| body(x, rstd, dy, dw));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! DeepSeek-V3, arXiv:2412.19437, equations 12 to 16.
 
-use crate::{exp::sigmoid, vector::widest};
+use crate::{exp::sigmoid, vector::vectorised};
 
 /// Added to the sum of the chosen scores, so that a token with none divides safely.
 const SMALLEST_SUM: f32 = 1e-20;
@@ -20,13 +20,11 @@ pub struct Choice {
     pub groups_per_token: usize,
 }
 
-/// Turns logits into scores, in place.
-pub fn scores(logits: &mut [f32]) {
-    #[inline(always)]
-    fn body(logits: &mut [f32]) {
+vectorised! {
+    /// Turns logits into scores, in place.
+    pub fn scores(logits: &mut [f32]) {
         logits.iter_mut().for_each(|x| *x = sigmoid(*x));
     }
-    widest(|| body(logits));
 }
 
 /// Writes the chosen experts of each token, largest `scores [t, e] + bias [e]` first.

@@ -1,22 +1,17 @@
 //! SwiGLU: `y = silu(gate) * up` with `silu(x) = x * sigmoid(x)`.
 
-use crate::{exp::sigmoid, vector::widest};
+use crate::{exp::sigmoid, vector::vectorised};
 
-/// Writes `y`.
-pub fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    #[inline(always)]
-    fn body(gate: &[f32], up: &[f32], y: &mut [f32]) {
+vectorised! {
+    /// Writes `y`.
+    pub fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
         for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
             *y = gate * sigmoid(*gate) * up;
         }
     }
-    widest(|| body(gate, up, y));
-}
 
-/// Writes `dgate = dy up s (1 + gate (1 - s))` with `s = sigmoid(gate)`, and `dup = dy gate s`.
-pub fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-    #[inline(always)]
-    fn body(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    /// Writes `dgate = dy up s (1 + gate (1 - s))` with `s = sigmoid(gate)`, and `dup = dy gate s`.
+    pub fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
         let inputs = gate.iter().zip(up).zip(dy);
         for ((dgate, dup), ((gate, up), dy)) in dgate.iter_mut().zip(dup).zip(inputs) {
             let s = sigmoid(*gate);
@@ -24,7 +19,6 @@ pub fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &m
             *dup = dy * gate * s;
         }
     }
-    widest(|| body(gate, up, dy, dgate, dup));
 }
 
 #[cfg(test)]

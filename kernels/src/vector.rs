@@ -1,60 +1,101 @@
-//! Compiles a loop for the widest vectors of the processor it runs on.
+//! Compiles loops for the widest vectors of the processor they run on.
 //!
 //! Rust neither reorders nor contracts float operations, so all versions of a loop give the same
-//! bits; only the number of elements per instruction differs.
+//! bits; only the number of elements per instruction differs. A macro, because only the body of a
+//! function can be made part of several others for certain; a closure may stay outside, narrow.
 
-/// Runs `body`, compiled for the widest vectors at hand.
-///
-/// `body` should call an `#[inline(always)]` function: what is not inlined stays narrow.
-#[inline(always)]
-pub(crate) fn widest<R>(body: impl FnOnce() -> R) -> R {
+/// What the processor offers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Width {
+    /// 16 floats at a time.
     #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512vl")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512dq")
+    Avx512,
+    /// 8 floats at a time.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every processor of the target has.
+    Narrow,
+}
+
+impl Width {
+    /// Asks the processor; the standard library remembers the answer.
+    #[inline]
+    pub(crate) fn widest() -> Self {
+        #[cfg(target_arch = "x86_64")]
         {
-            // SAFETY: the processor has just said that it has the features.
-            return unsafe { x86::avx512(body) };
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+                return Width::Avx512;
+            }
+            if has!("avx2") {
+                return Width::Avx2;
+            }
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has just said that it has the feature.
-            return unsafe { x86::avx2(body) };
-        }
+        Width::Narrow
     }
-    body()
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-    pub(super) fn avx512<R>(body: impl FnOnce() -> R) -> R {
-        body()
-    }
+/// Makes functions that run their bodies compiled for [`Width::widest`].
+macro_rules! vectorised {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $output:ty)?
+        $body:block
+    )*) => { $(
+        $(#[$attribute])*
+        $visibility fn $name($($argument: $kind),*) $(-> $output)? {
+            #[inline(always)]
+            fn plain($($argument: $kind),*) $(-> $output)? $body
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn avx2<R>(body: impl FnOnce() -> R) -> R {
-        body()
-    }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+            fn avx512($($argument: $kind),*) $(-> $output)? {
+                plain($($argument),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2($($argument: $kind),*) $(-> $output)? {
+                plain($($argument),*)
+            }
+
+            match $crate::vector::Width::widest() {
+                // SAFETY: `widest` has asked the processor for exactly these features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::vector::Width::Avx512 => unsafe { avx512($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::vector::Width::Avx2 => unsafe { avx2($($argument),*) },
+                $crate::vector::Width::Narrow => plain($($argument),*),
+            }
+        }
+    )* };
 }
+
+pub(crate) use vectorised;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{exp::exp, random::normal};
+    use crate::{exp::exp, random::normal, reduce::sum_of};
+
+    #[inline(always)]
+    fn rough(values: &mut [f32]) -> f32 {
+        values.iter_mut().for_each(|x| *x = exp(*x) * 0.3 + *x * *x);
+        sum_of(values, values, |a, b| a * b + a)
+    }
+
+    vectorised! {
+        fn wide(values: &mut [f32]) -> f32 {
+            rough(values)
+        }
+    }
 
     #[test]
     fn wide_and_narrow_code_give_the_same_bits() {
-        #[inline(always)]
-        fn rough(values: &mut [f32]) {
-            values.iter_mut().for_each(|x| *x = exp(*x) * 0.3 + *x * *x);
-        }
         let mut narrow: Vec<f32> = (0..1003).map(|i| normal(7, i)).collect();
-        let mut wide = narrow.clone();
-        rough(&mut narrow);
-        widest(|| rough(&mut wide));
+        let mut other = narrow.clone();
+        assert_eq!(rough(&mut narrow).to_bits(), wide(&mut other).to_bits());
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&narrow), bits(&wide));
+        assert_eq!(bits(&narrow), bits(&other));
     }
 }

@@ -78,7 +78,8 @@ pub trait Operator {
     /// `I`: returns the gradients of the inputs, given those of the outputs.
     ///
     /// `saved` is [`Saved::input`] of the forward pass. Inputs without a gradient (tokens,
-    /// choices, counts) give `None`.
+    /// choices, counts) give `None`. `dy` has one gradient for each output that carries floats,
+    /// in order; what stands in the place of an output of whole numbers is not read.
     fn backward_input(
         &self,
         at: &Context,

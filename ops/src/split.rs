@@ -30,8 +30,10 @@ impl Operator for Split {
         let (values, t) = (x[0].f32(), x[0].shape()[0]);
         let mut from = 0;
         let outputs = self.widths.iter().map(|&width| {
-            let rows = values.chunks_exact(self.width());
-            let part: Vec<f32> = rows.flat_map(|row| &row[from..from + width]).copied().collect();
+            let mut part = Vec::with_capacity(t * width);
+            for row in values.chunks_exact(self.width().max(1)) {
+                part.extend_from_slice(&row[from..from + width]);
+            }
             from += width;
             Tensor::rounded(&[t, width], part, at.dtype)
         });

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use graphs::model::ModelGraph;
 use ops::{
-    Init, Tensor,
+    Tensor,
     optim::{Optimizer, State, StateError},
 };
 
@@ -69,17 +69,7 @@ impl<'a> Initial<'a> {
         if let Some(tensor) = self.tensors.get(&about.name) {
             return tensor.f32().into_owned();
         }
-        let size = about.spec.shape.iter().product();
-        match about.spec.init {
-            Init::Ones => vec![1.0; size],
-            Init::Zeros => vec![0.0; size],
-            Init::Normal(deviation) => {
-                let mut values = vec![0.0; size];
-                let key = kernels::random::key(self.seed, &about.name);
-                kernels::random::fill_normal(&mut values, key, 0, deviation);
-                values
-            }
-        }
+        about.spec.initial(self.seed, &about.name)
     }
 
     /// What the owner of a parameter starts with.

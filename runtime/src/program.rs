@@ -220,13 +220,7 @@ impl Worker {
 
     /// The one output that crosses from a chunk to the next.
     pub(crate) fn boundary(&self, chunk: usize) -> Port {
-        let end = self.brief.plan.chunks[chunk].nodes.end;
-        let later = (end..self.brief.graph.len()).flat_map(|n| &self.brief.graph.node(n).inputs);
-        let crossing = later.filter_map(|source| match source {
-            Source::Node { node, port } if *node < end => Some((*node, *port)),
-            _ => None,
-        });
-        { crossing }.next().expect("chunks are cut where one tensor crosses")
+        self.boundaries[chunk]
     }
 
     fn is_local(&self, chunk: usize) -> bool {

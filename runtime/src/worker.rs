@@ -20,7 +20,7 @@ use crate::{
     board::Doing,
     brief::Brief,
     cargo::describe,
-    flight::{Flight, Task},
+    flight::{Flight, Port, Task},
     holdings::Holdings,
     init::Initial,
     mailbox::Mailbox,
@@ -44,6 +44,8 @@ pub struct Worker {
     pub(crate) holdings: Holdings,
     /// Nodes of each chunk and segment (or visit), as this actor runs them.
     pub(crate) tasks: BTreeMap<(usize, usize), Vec<Task>>,
+    /// The output that crosses from each chunk to the next, all but the last.
+    pub(crate) boundaries: Vec<Port>,
     /// Tokens and targets by microbatch, from the loader; at most one step of them.
     pub(crate) units: BTreeMap<usize, (Tensor, Tensor)>,
     /// Microbatches between their first `F` and their last `W`.
@@ -65,6 +67,8 @@ impl Worker {
         let holdings = Holdings::new(&brief, me, initial);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
+        let ends = brief.plan.chunks.iter().map(|chunk| chunk.nodes.end);
+        let boundaries = ends.flat_map(|end| brief.graph.crossing(end)).collect();
         Worker {
             me,
             brief,
@@ -72,6 +76,7 @@ impl Worker {
             mailbox,
             holdings,
             tasks,
+            boundaries,
             units: BTreeMap::new(),
             flights: BTreeMap::new(),
             splits: BTreeMap::new(),

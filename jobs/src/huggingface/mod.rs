@@ -15,6 +15,10 @@ mod error;
 mod read;
 mod write;
 
+use std::path::Path;
+
+use graphs::{decoder::Decoder, model::ModelGraph};
+
 pub use self::{
     error::FolderError,
     read::{Imported, read},
@@ -22,11 +26,12 @@ pub use self::{
 };
 
 /// Names and shapes of the tensors that transformers expects, in the order of the model.
-fn expected(decoder: &graphs::decoder::Decoder) -> Vec<(String, Vec<usize>)> {
-    let graph = graphs::model::ModelGraph::new(&decoder.expand());
-    // A decoder whose fields are checked always expands to a sound graph.
-    let parameters = graph.map(|graph| graph.parameters().to_vec()).unwrap_or_default();
-    parameters.into_iter().map(|p| (p.name, p.spec.shape)).collect()
+fn expected(dir: &Path, decoder: &Decoder) -> Result<Vec<(String, Vec<usize>)>, FolderError> {
+    let graph = ModelGraph::new(&decoder.expand()).map_err(|errors| {
+        let problems = errors.iter().map(ToString::to_string).collect();
+        FolderError::Config { path: dir.join("config.json"), problems }
+    })?;
+    Ok(graph.parameters().iter().map(|p| (p.name.clone(), p.spec.shape.clone())).collect())
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn fitting(
 ) -> Result<BTreeMap<String, Tensor>, FolderError> {
     let mut tensors = BTreeMap::new();
     let mut problems = Vec::new();
-    for (name, shape) in expected(decoder) {
+    for (name, shape) in expected(dir, decoder)? {
         match found.remove(&name) {
             None => problems.push(format!("{name}: expected {shape:?}, got none")),
             Some(tensor) if tensor.shape() != shape => {

@@ -67,7 +67,7 @@ fn fitting(
     decoder: &Decoder,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<Vec<(String, Vec<usize>)>, FolderError> {
-    let shapes = expected(decoder);
+    let shapes = expected(dir, decoder)?;
     let problem = |(name, shape): &(String, Vec<usize>)| match tensors.get(name) {
         None => Some(format!("{name}: expected {shape:?}, got none")),
         Some(tensor) if tensor.shape() != shape => {

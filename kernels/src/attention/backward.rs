@@ -12,7 +12,7 @@ use crate::{
     gemm::{Matrix, MatrixMut, Output, product},
     reduce::{add, sum_of},
     rope::Rotation,
-    vector::widest,
+    vector::vectorised,
 };
 
 /// Gradients of the three inputs, in their layouts; all zero at first.
@@ -123,21 +123,16 @@ impl Tile<'_> {
     }
 }
 
-/// `p = exp(score - log_sum)` for the seen keys, zero for the others.
-fn exponentials(scores: &mut [f32], seen: usize, log_sum: f32) {
-    #[inline(always)]
-    fn body(seen: &mut [f32], log_sum: f32) {
+vectorised! {
+    /// `p = exp(score - log_sum)` for the seen keys, zero for the others.
+    fn exponentials(scores: &mut [f32], seen: usize, log_sum: f32) {
+        let (seen, masked) = scores.split_at_mut(seen);
         seen.iter_mut().for_each(|x| *x = exp(*x - log_sum));
+        masked.fill(0.0);
     }
-    let (seen, masked) = scores.split_at_mut(seen);
-    widest(|| body(seen, log_sum));
-    masked.fill(0.0);
-}
 
-/// Makes `ds = p (dp - sum p dp)` from `dp`, in place.
-fn through_softmax(p: &[f32], ds: &mut [f32], keys: usize, first: usize) {
-    #[inline(always)]
-    fn body(p: &[f32], ds: &mut [f32], keys: usize, first: usize) {
+    /// Makes `ds = p (dp - sum p dp)` from `dp`, in place.
+    fn through_softmax(p: &[f32], ds: &mut [f32], keys: usize, first: usize) {
         for (row, (p, ds)) in p.chunks_exact(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
             let (ds, masked) = ds.split_at_mut(first + row + 1);
             let p = &p[..ds.len()];
@@ -146,7 +141,6 @@ fn through_softmax(p: &[f32], ds: &mut [f32], keys: usize, first: usize) {
             masked.fill(0.0);
         }
     }
-    widest(|| body(p, ds, keys, first));
 }
 
 /// Turns a head's `dq` back and hands its `dk` to `dkv` and to the shared `dk_rope`.

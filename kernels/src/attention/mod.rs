@@ -23,7 +23,7 @@ pub use self::{
     forward::forward,
 };
 
-use crate::{exp::exp, reduce::max_of, reduce::sum_of, rope::Rotation, vector::widest};
+use crate::{exp::exp, reduce::max_of, reduce::sum_of, rope::Rotation, vector::vectorised};
 
 /// Query rows worked on at a time.
 const TILE: usize = 64;
@@ -118,10 +118,11 @@ struct Row {
     log_sum: f32,
 }
 
-/// Turns rows of scores into probabilities; row `i` sees the first `first + i / share + 1` keys.
-fn softmax(scores: &mut [f32], keys: usize, first: usize, share: usize, rows: &mut [Row]) {
-    #[inline(always)]
-    fn body(scores: &mut [f32], keys: usize, first: usize, share: usize, rows: &mut [Row]) {
+vectorised! {
+    /// Turns rows of scores into probabilities.
+    ///
+    /// Row `i` sees the first `first + i / share + 1` keys.
+    fn softmax(scores: &mut [f32], keys: usize, first: usize, share: usize, rows: &mut [Row]) {
         for (i, (scores, row)) in scores.chunks_exact_mut(keys).zip(rows).enumerate() {
             let (seen, masked) = scores.split_at_mut(first + i / share + 1);
             let largest = max_of(seen);
@@ -133,5 +134,4 @@ fn softmax(scores: &mut [f32], keys: usize, first: usize, share: usize, rows: &m
             *row = Row { largest, log_sum: largest + sum.ln() };
         }
     }
-    widest(|| body(scores, keys, first, share, rows));
 }

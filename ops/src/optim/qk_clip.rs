@@ -65,7 +65,7 @@ mod tests {
         };
         let x = [project(query, 1, 8), project(key, 2, 7), random(3, &[6, 2])];
         let mut forward = ATTENTION.forward(&AT, &[], &x);
-        let Some(Observed::MaxLogits(largest)) = forward.observed else { unreachable!() };
+        let Some(Observed::MaxLogits(largest)) = forward.observed else { panic!("no logits") };
         (largest, forward.outputs.remove(0))
     }
 

@@ -27,7 +27,10 @@ use tokenizers::{
 use super::{DataError, Documents, END, bytes, cache, cannot, failed};
 
 /// The cut into words of Llama 3's tokenizer, as in its `tokenizer.json`.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 /// Bytes of text that are looked at; more hardly changes the merges of small vocabularies.
 const SAMPLE_BYTES: usize = 16 << 20;

@@ -1,0 +1,74 @@
+//! `bench`: tokens per second of training, with the data in memory.
+
+use runtime::{Cluster, StepReport};
+use serde_json::json;
+
+use crate::{
+    commands::verify::Recorded,
+    exit::Failure,
+    job::Job,
+    prepare,
+    view::progress::{bytes, grouped},
+};
+
+/// Trains on random tokens and prints speed figures, medians over `steps` steps after two that
+/// warm up.
+///
+/// # Errors
+///
+/// A plan that does not fit, a failing actor.
+pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
+    let network = prepare::network(job)?;
+    let plan = prepare::plan(job, &network.graph, None, None)?;
+    let vocab = prepare::vocabulary(&network.graph);
+    let tokens = plan.batch.tokens();
+    let feed = Recorded {
+        steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
+        next: 0,
+    };
+    let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
+    for _ in 0..2 {
+        cluster.step()?;
+    }
+    let reports: Vec<StepReport> = (0..steps).map(|_| cluster.step()).collect::<Result<_, _>>()?;
+    let median = |of: fn(&StepReport) -> f64| {
+        let mut values: Vec<f64> = reports.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let seconds = median(|report| report.step_seconds);
+    let share = median(|report| report.matmul_share);
+    let rate = tokens as f64 / seconds;
+    let memory = median(|report| report.memory_bytes as f64) as usize;
+    if as_json {
+        let answer = json!({
+            "schema": 1,
+            "job": job.name,
+            "tokens_per_second": rate,
+            "step_seconds": seconds,
+            "matmul_share": share,
+            "bubble": median(|report| report.bubble),
+            "memory_bytes": memory,
+            "steps": steps,
+        });
+        println!("{answer}");
+    } else {
+        println!("{}: {} tokens/s", job.name, grouped(rate as u64));
+        println!(
+            "{seconds:.3} s for a step of {} tokens, median of {steps}",
+            grouped(tokens as u64)
+        );
+        println!("{:.0} % of the busy time in matrix products", 100.0 * share);
+        println!("{} held at most", bytes(memory));
+    }
+    Ok(0)
+}
+
+/// Tokens that follow no rule, keyed by seed and step.
+fn random_step(seed: u64, step: u64, tokens: usize, vocab: usize) -> (Vec<i32>, Vec<i32>) {
+    let key = kernels::random::key(seed, "bench");
+    let token = |index: u64| (kernels::random::bits(key, step << 32 | index) % vocab as u64) as i32;
+    let inputs = (0..tokens as u64).map(token).collect();
+    let targets = (1..=tokens as u64).map(token).collect();
+    (inputs, targets)
+}

@@ -1,0 +1,281 @@
+//! `run` and `resume`: train a job from its beginning, or go on from its newest checkpoint.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use graphs::Plan;
+use runtime::{Cluster, Feed, Inference, checkpoint::State};
+use serde_json::json;
+
+use crate::{
+    commands::sample::{self, Taste},
+    data::{Mix, Tokenizer},
+    exit::{Failure, INTERRUPTED},
+    folder, huggingface,
+    job::{Export, Job, Metrics, Stop as JobStop},
+    prepare::{self, Network},
+    quantity::Every as JobEvery,
+    train::{Checkpoints, Every, Orders, Outcome, Stop, train},
+    view::{plot::Plot, progress::grouped},
+};
+
+/// What `run` and `resume` are told beside the job.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// A folder of text files in place of the job's corpora.
+    pub data: Option<PathBuf>,
+    /// Folder of the run in place of the job's.
+    pub dir: Option<PathBuf>,
+    /// No progress.
+    pub quiet: bool,
+    /// Machine-readable summary.
+    pub json: bool,
+}
+
+/// Everything about a run that does not change while it trains.
+struct Run<'a> {
+    job: &'a Job,
+    text: &'a str,
+    dir: PathBuf,
+    options: &'a Options,
+}
+
+/// Trains a job from its beginning; `text` is the resolved job.
+///
+/// # Errors
+///
+/// A [`Failure`] with the exit code of its cause.
+pub fn run(job: &Job, text: &str, options: &Options) -> Result<u8, Failure> {
+    let wanted = job.checkpoint.as_ref().map(|checkpoint| checkpoint.dir.clone());
+    let wanted = wanted.unwrap_or_else(|| Path::new("runs").join(&job.name));
+    let dir = match &options.dir {
+        Some(dir) => folder::create(dir, false)?,
+        None => folder::create(&wanted, true)?,
+    };
+    folder::put(&dir.join("job.ron"), text)?;
+    Run { job, text, dir, options }.start(None)
+}
+
+/// Goes on from the newest checkpoint in a folder.
+///
+/// # Errors
+///
+/// As [`run`], and that there is no checkpoint.
+pub fn resume(dir: &Path, options: &Options) -> Result<u8, Failure> {
+    let newest = folder::newest(dir)?;
+    let (state, dir) = match newest {
+        Some(step) if step == dir => (Some(State::load(&step)?), parent(&step)),
+        Some(step) => (Some(State::load(&step)?), dir.to_path_buf()),
+        None => (None, dir.to_path_buf()),
+    };
+    let text = match &state {
+        Some(state) => state.job.clone(),
+        None => std::fs::read_to_string(dir.join("job.ron"))
+            .map_err(|_| folder::FolderError::NoModel(dir.clone()))?,
+    };
+    let job =
+        crate::load_resolved(&text).map_err(|_| folder::FolderError::Job(dir.join("job.ron")))?;
+    Run { job: &job, text: &text, dir, options }.start(state)
+}
+
+fn parent(step: &Path) -> PathBuf {
+    step.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+impl Run<'_> {
+    fn start(&self, state: Option<State>) -> Result<u8, Failure> {
+        let network = prepare::network(self.job)?;
+        let plan = prepare::plan(self.job, &network.graph, None, None)?;
+        let data = self.options.data.as_ref();
+        let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
+        let vocab = prepare::vocabulary(&network.graph);
+        let unigram = mix.unigram_nats(vocab).map_err(prepare::PrepareError::from)?;
+        folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;
+        self.introduce(&network, &plan, &mix, unigram);
+        if let Some(state) = &state {
+            mix.seek(&state.feed).map_err(runtime::RunError::from)?;
+        }
+        let interrupted = stop_on_interrupt();
+        let decoder = network.decoder.clone();
+        let setup = prepare::setup(self.job, network, plan, state);
+        let mut cluster = Cluster::start(setup, Box::new(mix))?;
+        let graph = cluster.graph().clone();
+        let outcome = train(&mut cluster, &self.orders(), &interrupted)?;
+        drop(cluster);
+        let inference = Inference::new(graph, &outcome.state.tensors, self.job.precision.dtype())?;
+        let export = self.export(decoder.as_ref(), &outcome, &tokenizer)?;
+        self.conclude(&outcome, unigram, &inference, &tokenizer, export)
+    }
+
+    fn orders(&self) -> Orders {
+        let every = |every| match every {
+            JobEvery::Steps(steps) => Every::Steps(steps),
+            JobEvery::Seconds(seconds) => Every::Time(Duration::from_secs(seconds)),
+        };
+        let checkpoints = Checkpoints {
+            dir: self.dir.clone(),
+            every: self.job.checkpoint.as_ref().map(|c| every(c.every)),
+            keep: self.job.checkpoint.as_ref().map_or(1, |c| c.keep),
+        };
+        let named = self.job.metrics.iter().map(|Metrics::Jsonl(path)| path.clone());
+        let own = self.dir.join("metrics.jsonl");
+        Orders {
+            stop: match self.job.stop {
+                JobStop::Steps(steps) => Stop::Steps(steps.0),
+                JobStop::Tokens(tokens) => Stop::Tokens(tokens.0),
+            },
+            checkpoints: Some(checkpoints),
+            metrics: named.filter(|path| *path != own).chain([own.clone()]).collect(),
+            job: self.text.to_string(),
+            quiet: self.options.quiet,
+        }
+    }
+
+    /// Says what is about to be trained, on what, and how it is spread.
+    fn introduce(&self, network: &Network, plan: &Plan, mix: &Mix, unigram: f64) {
+        if self.options.quiet {
+            return;
+        }
+        let elements = network.graph.parameters().iter().map(|p| p.elements());
+        let (mesh, batch) = (&plan.mesh, &plan.batch);
+        let named = self.job.plan_name().map_or_else(String::new, |name| format!(" `{name}`"));
+        eprintln!("job    {}, in {}", self.job.name, self.dir.display());
+        eprintln!("model  {} parameters", grouped(elements.sum::<usize>() as u64));
+        eprintln!(
+            "plan{named}  {} stages x {} virtual, {} expert ranks, {} replicas: {} actors",
+            mesh.pp,
+            mesh.vpp,
+            mesh.ep,
+            mesh.dp,
+            2 * mesh.ranks(),
+        );
+        eprintln!(
+            "step   {} sequences of {} tokens, {} microbatches on each rank",
+            batch.sequences,
+            batch.context,
+            batch.microbatches(mesh.data_ranks()),
+        );
+        for (name, used) in mix.used() {
+            eprintln!("text   {name}: {used}");
+        }
+        let tokens = grouped(mix.tokens());
+        eprintln!("       {tokens} tokens; word frequencies alone give a loss of {unigram:.3}");
+    }
+
+    fn export(
+        &self,
+        decoder: Option<&graphs::Decoder>,
+        outcome: &Outcome,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let wanted = self.job.checkpoint.as_ref().and_then(|c| c.export.as_ref());
+        let (Some(Export::HuggingFace { dtype }), Some(decoder), false) =
+            (wanted, decoder, outcome.interrupted)
+        else {
+            return Ok(None);
+        };
+        let dir = self.dir.join("export");
+        let context = self.job.learner().1.context.0 as usize;
+        let tensors = crate::commands::export::weights(&outcome.state.tensors);
+        let dtype = dtype.dtype();
+        huggingface::write(&dir, decoder, context, &tensors, tokenizer, dtype)
+            .map_err(prepare::PrepareError::from)?;
+        Ok(Some(dir))
+    }
+
+    fn conclude(
+        &self,
+        outcome: &Outcome,
+        unigram: f64,
+        inference: &Inference,
+        tokenizer: &Tokenizer,
+        export: Option<PathBuf>,
+    ) -> Result<u8, Failure> {
+        let levels = [("word frequencies alone", unigram)];
+        let title = format!("loss of {}", self.job.name);
+        let plot = Plot { title: &title, points: &outcome.losses, levels: &levels };
+        folder::put(&self.dir.join("loss.svg"), &plot.svg())?;
+        let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed: self.job.seed };
+        let written = sample::write(inference, tokenizer, "fn ", &taste)?;
+        let last = outcome.losses.last().map(|(_, loss)| *loss);
+        if self.options.json {
+            println!("{}", self.summary(outcome, unigram, last, export.as_deref()));
+        } else {
+            println!("\n{}", plot.terminal(64, 12));
+            println!("the model writes:\n{}\n", indented(&format!("fn {written}")));
+            let say = |what: &str, path: Option<&Path>| {
+                if let Some(path) = path {
+                    println!("{what:<12}{}", path.display());
+                }
+            };
+            say("checkpoint", outcome.saved.as_deref());
+            say("export", export.as_deref());
+            say("metrics", Some(&self.dir.join("metrics.jsonl")));
+            println!("{}", self.last_words(outcome, unigram, last));
+        }
+        Ok(if outcome.interrupted { INTERRUPTED } else { 0 })
+    }
+
+    fn last_words(&self, outcome: &Outcome, unigram: f64, last: Option<f64>) -> String {
+        let dir = self.dir.display();
+        match (outcome.interrupted, last) {
+            (true, _) => format!("stopped as asked; `troupe resume {dir}` goes on"),
+            (false, Some(last)) => {
+                let first = outcome.losses[0].1;
+                format!("loss {first:.3} -> {last:.3}; word frequencies alone: {unigram:.3}")
+            }
+            (false, None) => "nothing was left to do".into(),
+        }
+    }
+
+    fn summary(
+        &self,
+        outcome: &Outcome,
+        unigram: f64,
+        last: Option<f64>,
+        export: Option<&Path>,
+    ) -> serde_json::Value {
+        json!({
+            "schema": 1,
+            "job": self.job.name,
+            "steps": outcome.state.step,
+            "tokens": outcome.state.tokens,
+            "loss": last,
+            "first_loss": outcome.losses.first().map(|(_, loss)| *loss),
+            "unigram_loss": unigram,
+            "interrupted": outcome.interrupted,
+            "checkpoint": outcome.saved,
+            "export": export,
+        })
+    }
+}
+
+fn json_of(tokenizer: &Tokenizer) -> Result<String, Failure> {
+    Ok(tokenizer.to_json().map_err(prepare::PrepareError::from)?)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A flag that the first interrupt sets; the second ends the process at once.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = flag.clone();
+    let installed = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nstopping after this step; once more to stop now");
+    });
+    if let Err(error) = installed {
+        eprintln!("warning: an interrupt will not be graceful: {error}");
+    }
+    flag
+}

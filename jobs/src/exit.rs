@@ -1,0 +1,89 @@
+//! Exit codes, and failures that carry one.
+
+use runtime::RunError;
+
+use crate::{folder::FolderError, prepare::PrepareError};
+
+/// The user stopped the run; everything is saved.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why a command ended early: an exit code and a text for the user.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// Exit code, as `troupe explain exit` lists them.
+    pub code: u8,
+    /// What went wrong, with its causes.
+    pub text: String,
+}
+
+impl Failure {
+    /// The command line asks for something that cannot be.
+    pub fn usage(text: String) -> Self {
+        Failure { code: 2, text }
+    }
+
+    /// A file or device of this machine is not as it must be.
+    pub fn environment(text: String) -> Self {
+        Failure { code: 15, text }
+    }
+
+    /// Two plans differ.
+    pub fn differs(text: String) -> Self {
+        Failure { code: 5, text }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {}", chain(source)),
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let code = match &error {
+            RunError::Actor { .. } => 10,
+            RunError::Stuck { .. } => 11,
+            RunError::NotFinite { .. } => 12,
+            RunError::Weights(_) | RunError::Checkpoint(_) => 14,
+            RunError::Feed(_) | RunError::Write { .. } => 15,
+        };
+        Failure { code, text: chain(&error) }
+    }
+}
+
+impl From<runtime::checkpoint::CheckpointError> for Failure {
+    fn from(error: runtime::checkpoint::CheckpointError) -> Self {
+        RunError::from(error).into()
+    }
+}
+
+impl From<PrepareError> for Failure {
+    fn from(error: PrepareError) -> Self {
+        let code = match &error {
+            PrepareError::Run(_) => 1,
+            PrepareError::Data(_) | PrepareError::Folder(_) => 15,
+            PrepareError::Vocabulary { .. } | PrepareError::Plan(_) => 3,
+            PrepareError::OtherModel { .. } => 14,
+        };
+        match error {
+            PrepareError::Run(error) => error.into(),
+            error => Failure { code, text: chain(&error) },
+        }
+    }
+}
+
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Prepare(error) => error.into(),
+            FolderError::Checkpoint(error) => error.into(),
+            FolderError::Job(_) => Failure { code: 14, text: chain(&error) },
+            FolderError::Taken(_) => Failure { code: 2, text: chain(&error) },
+            error => Failure { code: 15, text: chain(&error) },
+        }
+    }
+}

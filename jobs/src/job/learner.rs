@@ -1,0 +1,72 @@
+//! The actor that learns.
+
+use std::path::PathBuf;
+
+use ops::optim::Optimizer;
+use serde::Deserialize;
+
+use crate::{job::LearningRate, quantity::Count};
+
+/// Trains the job's model.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Where the weights come from.
+    #[serde(default)]
+    pub init: Init,
+    /// What is minimised; today one cross-entropy.
+    pub loss: Vec<Loss>,
+    /// Tokens of a sequence.
+    pub context: Count,
+    /// Tokens of a step, over all ranks.
+    pub batch: Count,
+    /// Fixed lanes in which gradients are summed, so that every `dp * ep` that divides them gives
+    /// the same bits; left out: as many as the plan has data ranks.
+    #[serde(default)]
+    pub lanes: Option<usize>,
+    /// Learning rate over time.
+    pub lr: LearningRate,
+    /// Rule that turns gradients into weights.
+    pub optimizer: Optimizer,
+    /// Largest norm of the whole gradient; left out: no limit.
+    #[serde(default)]
+    pub clip: Option<f32>,
+}
+
+impl Train {
+    /// Sequences of a step.
+    pub fn sequences(&self) -> usize {
+        (self.batch.0 / self.context.0.max(1)) as usize
+    }
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub enum Init {
+    /// Random numbers, keyed by the seed and the names of the weights.
+    #[default]
+    Fresh,
+    /// A folder with weights under transformers' names.
+    HuggingFace(PathBuf),
+}
+
+/// One term of what is minimised.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub enum Loss {
+    /// Mean negative log-likelihood of the next token.
+    CrossEntropy {
+        /// Corpus or mix that it reads.
+        of: String,
+    },
+}
+
+impl Loss {
+    /// The actor that it reads.
+    pub fn of(&self) -> &str {
+        match self {
+            Loss::CrossEntropy { of } => of,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! From a path and arguments to a checked job.
+
+use graphs::{ModelGraph, Plan};
+
+use crate::{
+    check::check,
+    de,
+    job::{Job, Model},
+    overlay::Overlay,
+    parse::parse,
+    report::Report,
+    source::{Origin, Sources, Span},
+    tree::{Kind, Value},
+};
+
+/// What a command is asked to load.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Request {
+    /// Path of a job file, or name of a library job.
+    pub job: String,
+    /// Plan to run instead of the job's: one of its plans, or a file.
+    pub plan: Option<String>,
+    /// Changes, `path=value`, in order.
+    pub sets: Vec<String>,
+}
+
+/// A job that keeps every rule, with all that was found out on the way.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The job.
+    pub job: Job,
+    /// Its model as a graph; nothing if the model is a folder.
+    pub graph: Option<ModelGraph>,
+    /// Its plan, lowered; nothing if the model is a folder.
+    pub plan: Option<Plan>,
+    /// The job as text would write it, after all overlays; each value knows its origin.
+    pub tree: Value,
+    /// The texts it came from.
+    pub sources: Sources,
+}
+
+/// Reads a job, lays presets, bases, plans and arguments over each other, and checks the result.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake that could be found in one run.
+pub fn load(request: &Request) -> Result<Loaded, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let tree = layered(&mut overlay, request);
+    finish(overlay, tree)
+}
+
+/// Reads the text of a resolved job, as a run or checkpoint folder keeps it.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake.
+pub fn load_resolved(text: &str) -> Result<Job, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let source = overlay.sources.add(Origin::File("job.ron".into()), text);
+    let tree = parse(text, source, &mut overlay.findings);
+    finish(overlay, tree).map(|loaded| loaded.job)
+}
+
+/// Reads a model: the path of a file with `Decoder(..)` or `Graph(..)`, or the name of a preset.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake in its text.
+pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let source = overlay.sources.add(Origin::Argument(name.into()), name);
+    let span = Span { source, start: 0, end: name.len() as u32 };
+    let tree = overlay.model(name, span);
+    let Overlay { sources, mut findings, .. } = overlay;
+    let (model, _) = match tree.kind {
+        Kind::Broken => (None, de::Poison::default()),
+        _ => de::read::<Model>(&tree, &mut findings),
+    };
+    match model {
+        Some(model) if findings.is_empty() => Ok(model),
+        _ => Err(Report::new(findings, sources)),
+    }
+}
+
+fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
+    let Overlay { sources, mut findings, .. } = overlay;
+    if tree.kind == Kind::Broken {
+        return Err(Report::new(findings, sources));
+    }
+    let (job, poison) = de::read::<Job>(&tree, &mut findings);
+    let Some(job) = job else { return Err(Report::new(findings, sources)) };
+    let checked = check(&job, &tree);
+    findings.extend(checked.findings.into_iter().filter(|finding| {
+        !finding.places.iter().any(|place| poison.touches(place.span) || poison.misses(place.span))
+    }));
+    if !findings.is_empty() {
+        return Err(Report::new(findings, sources));
+    }
+    Ok(Loaded { job, graph: checked.graph, plan: checked.plan, tree, sources })
+}
+
+/// All layers, from low to high.
+fn layered(overlay: &mut Overlay, request: &Request) -> Value {
+    let mut argument = |text: String, start: usize| {
+        let end = text.len() as u32;
+        let source = overlay.sources.add(Origin::Argument(text.clone()), text);
+        Span { source, start: start as u32, end }
+    };
+    let asked = argument(request.job.clone(), 0);
+    let flag = "--plan ";
+    let chosen = request.plan.as_ref().map(|plan| (plan, argument(format!("{flag}{plan}"), 7)));
+    let mut tree = overlay.job(&request.job, asked);
+    if tree.kind == Kind::Broken {
+        return tree;
+    }
+    overlay.likes(&mut tree);
+    if let Some((plan, span)) = chosen {
+        overlay.choose(&mut tree, plan, span);
+    }
+    for argument in &request.sets {
+        overlay.set(&mut tree, argument);
+    }
+    overlay.likes(&mut tree);
+    overlay.expanded(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(job: &str) -> Request {
+        Request { job: job.into(), ..Request::default() }
+    }
+
+    #[test]
+    fn every_library_job_loads_with_each_of_its_plans() {
+        for (name, _) in crate::library::JOBS {
+            let loaded = load(&request(name)).unwrap_or_else(|report| panic!("{report}"));
+            for plan in loaded.job.plans.keys() {
+                let request = Request { plan: Some(plan.clone()), ..request(name) };
+                let loaded = load(&request).unwrap_or_else(|report| panic!("{name}: {report}"));
+                assert_eq!(loaded.job.plan_name(), Some(plan.as_str()));
+                assert!(loaded.plan.is_some());
+            }
+        }
+    }
+}

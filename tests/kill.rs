@@ -1,0 +1,81 @@
+//! Killing the process at any moment loses nothing: the resumed run is the uninterrupted one.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use runtime::checkpoint::{State, latest};
+
+/// How often the run is killed.
+const KILLS: usize = 20;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn troupe(arguments: &[&str], cache: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_troupe"))
+        .args(arguments)
+        .current_dir(root())
+        .env("TROUPE_CACHE", cache)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn finish(arguments: &[&str], cache: &Path) {
+    let status = troupe(arguments, cache).wait().unwrap();
+    assert!(status.success(), "{arguments:?}: {status}");
+}
+
+fn state(dir: &Path) -> State {
+    State::load(&latest(dir).unwrap().expect("a checkpoint")).unwrap()
+}
+
+#[test]
+fn a_run_killed_twenty_times_ends_like_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let path = |name: &str| folder.path().join(name);
+    let text = |path: &Path| path.to_str().unwrap().to_string();
+    let job = "tests/jobs/tiny.ron";
+    let steps = "stop=Steps(90)";
+    let whole = text(&path("whole"));
+    finish(&["run", job, "--set", steps, "--dir", &whole, "--quiet"], &cache);
+
+    let dir = path("killed");
+    let killed = text(&dir);
+    let seed = std::process::id() as u64;
+    println!("seed of the moments: {seed}");
+    let mut reached = Vec::new();
+    for kill in 0..KILLS {
+        let mut child = match dir.join("job.ron").exists() && dir.join("tokenizer.json").exists() {
+            false => {
+                let _ = std::fs::remove_dir_all(&dir);
+                troupe(&["run", job, "--set", steps, "--dir", &killed, "--quiet"], &cache)
+            }
+            true => troupe(&["resume", &killed, "--quiet"], &cache),
+        };
+        let mixed = (seed + kill as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+        sleep(Duration::from_millis(20 + mixed % 400));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reached.push(latest(&dir).ok().flatten().map_or(0, |folder| state_step(&folder)));
+    }
+    println!("steps reached at each kill: {reached:?}");
+    finish(&["resume", &killed, "--quiet"], &cache);
+    let (whole, killed) = (state(&path("whole")), state(&dir));
+    assert_eq!((whole.step, whole.tokens, &whole.feed), (90, killed.tokens, &killed.feed));
+    assert_eq!(whole.tensors.len(), killed.tensors.len());
+    for (name, tensor) in &whole.tensors {
+        assert_eq!(tensor.bytes(), killed.tensors[name].bytes(), "{name}");
+    }
+}
+
+fn state_step(folder: &Path) -> u64 {
+    State::load(folder).map_or(0, |state| state.step)
+}
