@@ -5,6 +5,7 @@ mod faults;
 mod kill;
 mod mechanisms;
 mod parity;
+mod reference;
 mod resume;
 mod small;
 mod tidy;
