@@ -1,6 +1,9 @@
 //! Checks that need more than one crate, in one binary.
 
+mod broken;
 mod faults;
+mod kill;
+mod mechanisms;
 mod parity;
 mod reference;
 mod resume;

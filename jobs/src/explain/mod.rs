@@ -2,6 +2,7 @@
 
 mod codes;
 mod fields;
+mod shapes;
 mod variants;
 
 use std::fmt;
@@ -99,7 +100,9 @@ const EXIT: &[Entry] = &[entry(
 
 /// Everything that can be explained, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    [codes::CODES, fields::FIELDS, variants::VARIANTS, LIBRARY, EXIT].into_iter().flatten()
+    [codes::CODES, fields::FIELDS, shapes::SHAPES, variants::VARIANTS, LIBRARY, EXIT]
+        .into_iter()
+        .flatten()
 }
 
 /// All entries with a name; some fields are called like variants of other things.
@@ -109,7 +112,7 @@ pub fn find(name: &str) -> Vec<&'static Entry> {
 
 /// The line that adds a field to a record.
 pub fn line(field: &str) -> String {
-    match fields::FIELDS.iter().find(|entry| entry.name == field) {
+    match all().find(|entry| entry.kind == Topic::Field && entry.name == field) {
         Some(entry) => format!("{},", entry.example),
         None => format!("{field}: ..,"),
     }
