@@ -40,7 +40,7 @@ impl Overlay {
         match base.text() {
             Some(name) => {
                 let lower = self.job(name, base.span);
-                if lower.kind == Kind::Broken { tree } else { self.merge(lower, tree) }
+                if lower.kind == Kind::Broken { lower } else { self.merge(lower, tree) }
             }
             None => {
                 let message = format!("expected the path of a job, found {}", base.described());
