@@ -168,7 +168,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = parts(text)?;
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     let value = number * *factor as f64;
-    let is_exact = value >= 0.0 && value < 9e15 && value.fract() == 0.0;
+    let is_exact = (0.0..9e15).contains(&value) && value.fract() == 0.0;
     is_exact.then_some(value as u64)
 }
 

@@ -95,7 +95,7 @@ impl Overlay {
     /// The value behind `File("x.ron")` or `Preset("x")`; any other value as it is.
     pub fn opened(&mut self, value: Value) -> Value {
         if let Some((name, span)) = value.wrapped("Preset") {
-            return self.preset(&name.to_string(), span);
+            return self.preset(name, span);
         }
         match value.wrapped("File") {
             Some((path, span)) if path.ends_with(".ron") => {
