@@ -55,7 +55,10 @@ impl Overlay {
         let message = format!("`{name}` is no file and no library job");
         let near = suggestion(name, jobs.iter().copied());
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        let help = format!("library jobs are {}{near}", jobs.join(", "));
+        let help = match library::find(library::MODELS, name) {
+            Some(_) => format!("it is a model; write `model: Preset({name:?})` in a job"),
+            None => format!("library jobs are {}{near}", jobs.join(", ")),
+        };
         self.findings.push(Finding::new(code::LIBRARY, message).at(from, "").help(help));
         broken(from)
     }
