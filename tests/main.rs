@@ -3,7 +3,9 @@
 mod broken;
 mod faults;
 mod kill;
+mod mechanisms;
 mod parity;
+mod reference;
 mod resume;
 mod small;
 mod tidy;
