@@ -8,7 +8,7 @@ use crate::{
     commands::verify::Recorded,
     exit::Failure,
     job::Job,
-    prepare,
+    memory, prepare,
     view::progress::{bytes, grouped},
 };
 
@@ -31,6 +31,7 @@ pub struct Size {
 pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
+    memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
     let steps = size.steps;
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
