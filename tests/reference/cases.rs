@@ -10,7 +10,10 @@ use graphs::{
     schedule::{Interleaved, Schedule},
     spec::WeightGrad,
 };
-use ops::{Yarn, optim::{AdamW, MuonClip}};
+use ops::{
+    Yarn,
+    optim::{AdamW, MuonClip},
+};
 use serde::Serialize;
 
 /// One model, and how it is trained.
@@ -55,8 +58,7 @@ pub struct Steps {
     pub to: f64,
 }
 
-const RATE: Steps =
-    Steps { peak: 1e-2, warmup_steps: 3, decay_begin: 6, decay_steps: 4, to: 1e-3 };
+const RATE: Steps = Steps { peak: 1e-2, warmup_steps: 3, decay_begin: 6, decay_steps: 4, to: 1e-3 };
 
 /// What every drawn case starts from.
 fn drawn(name: &'static str, title: &'static str, seed: u64) -> Case {
@@ -119,7 +121,8 @@ fn plain() -> Case {
 }
 
 fn low_rank() -> Case {
-    let title = "low-rank queries, Kimi K2's YaRN, 2 shared experts, interleaved, pp 2, vpp 2, ep 2";
+    let title =
+        "low-rank queries, Kimi K2's YaRN, 2 shared experts, interleaved, pp 2, vpp 2, ep 2";
     let mut case = drawn("low-rank", title, 200);
     case.decoder.q_rank = Some(20);
     case.decoder.rope = 16;
@@ -140,7 +143,8 @@ fn low_rank() -> Case {
 }
 
 fn grouped() -> Case {
-    let title = "low-rank queries, 2 of 4 groups, 2 dense layers, clipping, GPipe, late W, pp 2, ep 2";
+    let title =
+        "low-rank queries, 2 of 4 groups, 2 dense layers, clipping, GPipe, late W, pp 2, ep 2";
     let mut case = drawn("grouped", title, 304);
     case.decoder.q_rank = Some(16);
     case.decoder.layers = 4;

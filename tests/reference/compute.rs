@@ -66,7 +66,8 @@ fn start(case: &Case, graph: &ModelGraph) -> Result<Tensors> {
     let mut draws = Draws(case.seed ^ 0xb1a5);
     let mut start = Tensors::new();
     for parameter in graph.parameters() {
-        let tensor = fresh.remove(&parameter.name).ok_or_else(|| anyhow!("no {}", parameter.name))?;
+        let tensor =
+            fresh.remove(&parameter.name).ok_or_else(|| anyhow!("no {}", parameter.name))?;
         let amount = match (parameter.spec.rule, tensor.shape().len()) {
             (Rule::Balance, _) => 0.05,
             (_, 1) => 0.2,

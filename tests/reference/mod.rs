@@ -39,7 +39,8 @@ fn check(name: &str) {
     assert!(trained.clipped_heads > 0, "QK-Clip never acted");
     assert_eq!(trained.clipped_heads as u64, golden["clipped_heads"]);
     check_numbers("losses", &trained.losses, &golden["losses"], LOSSES);
-    let max_logits: Vec<f64> = trained.max_logits.concat().concat().into_iter().map(f64::from).collect();
+    let max_logits: Vec<f64> =
+        trained.max_logits.concat().concat().into_iter().map(f64::from).collect();
     check_numbers("max_logits", &max_logits, &golden["max_logits"], MAX_LOGITS);
     check_tensors("gradient", &trained.gradients, &golden["gradient"], GRADIENT);
     check_tensors("parameter", &trained.parameters, &golden["parameter"], PARAMETER);
