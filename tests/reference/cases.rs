@@ -10,6 +10,7 @@ use graphs::{
     schedule::{Interleaved, Schedule},
     spec::WeightGrad,
 };
+use jobs::job::Model;
 use ops::{
     Yarn,
     optim::{AdamW, MuonClip},
@@ -181,30 +182,10 @@ fn stretched() -> Case {
 /// The model of the job `k2-nano`, whose logits alone are compared.
 fn nano() -> Case {
     let mut case = drawn("k2-nano", "the model of the job k2-nano, logits alone", 505);
-    case.decoder = Decoder {
-        layers: 4,
-        dense_layers: 1,
-        hidden: 256,
-        dense_width: 768,
-        vocab: 4096,
-        heads: 4,
-        q_rank: Some(96),
-        kv_rank: 64,
-        nope: 32,
-        rope: 16,
-        value: 32,
-        experts: 16,
-        experts_per_token: 4,
-        shared_experts: 1,
-        expert_width: 128,
-        groups: 1,
-        groups_per_token: 1,
-        scaling: 2.0,
-        rope_theta: 5e4,
-        yarn: None,
-        norm_eps: 1e-6,
-        init_std: 0.02,
+    let Ok(Model::Decoder(decoder)) = jobs::load_model("k2-nano") else {
+        unreachable!("the library holds k2-nano, a decoder")
     };
+    case.decoder = decoder;
     case.sequences = 2;
     case.context = 128;
     case.steps = 0;
