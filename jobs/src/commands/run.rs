@@ -25,6 +25,9 @@ use crate::{
     view::{plot::Plot, progress::grouped},
 };
 
+/// What the sample at the end of a run begins with.
+const PROMPT: &str = "pub fn";
+
 /// What `run` and `resume` are told beside the job.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -202,13 +205,13 @@ impl Run<'_> {
         let plot = Plot { title: &title, points: &outcome.losses, levels: &levels };
         folder::put(&self.dir.join("loss.svg"), &plot.svg())?;
         let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed: self.job.seed };
-        let written = sample::write(inference, tokenizer, "fn ", &taste)?;
+        let written = sample::write(inference, tokenizer, PROMPT, &taste)?;
         let last = outcome.losses.last().map(|(_, loss)| *loss);
         if self.options.json {
             println!("{}", self.summary(outcome, unigram, last, export.as_deref()));
         } else {
             println!("\n{}", plot.terminal(64, 12));
-            println!("the model writes:\n{}\n", indented(&format!("fn {written}")));
+            println!("the model writes:\n{}\n", indented(&format!("{PROMPT}{written}")));
             let say = |what: &str, path: Option<&Path>| {
                 if let Some(path) = path {
                     println!("{what:<12}{}", path.display());
