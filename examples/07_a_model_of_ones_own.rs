@@ -5,21 +5,17 @@
 //!
 //! `cargo run --example 07_a_model_of_ones_own`
 
-use std::{collections::BTreeMap, env::temp_dir, error::Error, time::Duration};
+use std::{collections::BTreeMap, env::temp_dir, error::Error};
 
 use graphs::{
-    ModelGraph, PlanSpec,
-    mesh::Mesh,
-    plan::Batch,
+    ModelGraph,
     source::{GraphSource, Input, Item, NodeSource},
 };
-use jobs::data::{Choice, Corpus, Mix, Source};
-use ops::{
-    Add, CrossEntropy, DType, Embedding, Linear, Op, RmsNorm, SwiGlu,
-    optim::{MuonClip, Optimizer},
-};
-use runtime::{Cluster, Setup, rate::Rate};
+use jobs::{Request, load, prepare};
+use ops::{Add, CrossEntropy, Embedding, Linear, Op, RmsNorm, SwiGlu};
+use runtime::Cluster;
 
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
 const WIDTH: usize = 32;
 
 fn linear(input: usize, output: usize) -> Op {
@@ -52,38 +48,20 @@ fn model(vocab: usize) -> GraphSource {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let glob = concat!(env!("CARGO_MANIFEST_DIR"), "/../kernels/src/*.rs").into();
-    let text = Corpus { name: "text".into(), source: Source::Text { glob }, weight: 1.0 };
-    let (feed, letters) = Mix::open(&[text], &Choice::Bytes, &temp_dir().join("troupe"), Some(1))?;
-
-    let graph = ModelGraph::new(&model(letters.vocab())).expect("the nodes fit each other");
-    let spec = PlanSpec { mesh: Mesh { pp: 2, ..Mesh::default() }, ..PlanSpec::default() };
-    let batch = Batch { sequences: 8, context: 64, microbatch: 1, lanes: 1 };
-    let plan = graphs::lower(&graph, &spec, batch).expect("the model has a place to cut");
+    // Text, batch and optimizer are those of the other examples.
+    let sets = vec!["plan=(mesh: (pp: 2))".to_string()];
+    let job = load(&Request { job: TINY.into(), sets, ..Request::default() })?.job;
+    let graph = ModelGraph::new(&model(257)).expect("the nodes fit each other");
+    let plan = prepare::plan(&job, &graph, None, None)?;
     print!("{}\n{}", graph.text(), graphs::text::place(&graph, &plan));
 
-    let optimizer = Optimizer::MuonClip(MuonClip::default());
-    let rate = Rate { peak: 0.01, warmup_end: 0.0, decay: None };
-    let (clip, dtype, seed, audit, tensors) = (None, DType::F32, 1, false, BTreeMap::new());
-    let setup = Setup {
-        plan,
-        graph,
-        optimizer,
-        rate,
-        clip,
-        dtype,
-        seed,
-        audit,
-        tensors,
-        step: 0,
-        tokens: 0,
-        patience: Duration::from_secs(30),
-    };
-    let mut cluster = Cluster::start(setup, Box::new(feed))?;
-    for step in 1..=100 {
+    let (feed, _) = prepare::text(&job, &graph, None, &temp_dir().join("troupe-cache"))?;
+    let network = prepare::Network { graph, decoder: None, tensors: BTreeMap::new() };
+    let mut cluster = Cluster::start(prepare::setup(&job, network, plan, None), Box::new(feed))?;
+    for step in 1..=job.steps() {
         let loss = cluster.step()?.loss;
-        if step == 1 || step % 20 == 0 {
-            println!("step {step:3}  loss {loss:.3}");
+        if step == 1 || step % 8 == 0 {
+            println!("step {step:2}  loss {loss:.3}");
         }
     }
     Ok(())

@@ -43,7 +43,7 @@ fn a_run_killed_twenty_times_ends_like_one_that_was_not() {
     let path = |name: &str| folder.path().join(name);
     let text = |path: &Path| path.to_str().unwrap().to_string();
     let job = "tests/jobs/tiny.ron";
-    let steps = "stop=Steps(90)";
+    let steps = "stop=Steps(300)";
     let whole = text(&path("whole"));
     finish(&["run", job, "--set", steps, "--dir", &whole, "--quiet"], &cache);
 
@@ -69,7 +69,7 @@ fn a_run_killed_twenty_times_ends_like_one_that_was_not() {
     println!("steps reached at each kill: {reached:?}");
     finish(&["resume", &killed, "--quiet"], &cache);
     let (whole, killed) = (state(&path("whole")), state(&dir));
-    assert_eq!((whole.step, whole.tokens, &whole.feed), (90, killed.tokens, &killed.feed));
+    assert_eq!((whole.step, whole.tokens, &whole.feed), (300, killed.tokens, &killed.feed));
     assert_eq!(whole.tensors.len(), killed.tensors.len());
     for (name, tensor) in &whole.tensors {
         assert_eq!(tensor.bytes(), killed.tensors[name].bytes(), "{name}");

@@ -1,8 +1,11 @@
 //! Checks that need more than one crate, in one binary.
 
+mod broken;
 mod faults;
+mod kill;
 mod mechanisms;
 mod parity;
+mod reference;
 mod resume;
 mod small;
 mod tidy;

@@ -149,8 +149,8 @@ fn open_export(dir: &Path) -> Result<Trained, FolderError> {
 
 fn open_checkpoint(folder: &Path) -> Result<Trained, FolderError> {
     let state = State::load(folder)?;
-    let job = crate::load_resolved(&state.job)
-        .map_err(|_| FolderError::Job(folder.join("job.ron")))?;
+    let job =
+        crate::load_resolved(&state.job).map_err(|_| FolderError::Job(folder.join("job.ron")))?;
     let mut network = prepare::network(&job)?;
     network.tensors.clear();
     let run = folder.parent().unwrap_or(folder);

@@ -6,17 +6,23 @@
 
 mod check;
 mod code;
+pub mod commands;
 pub mod data;
 mod de;
+pub mod exit;
 pub mod explain;
+pub mod folder;
 pub mod huggingface;
 pub mod job;
 pub mod library;
 pub mod load;
 mod overlay;
 mod parse;
+pub mod prepare;
+mod print;
 pub mod quantity;
 pub mod report;
+mod resolve;
 pub mod source;
 pub mod train;
 pub mod tree;
@@ -25,6 +31,6 @@ pub mod view;
 
 pub use crate::{
     job::Job,
-    load::{Loaded, Request, load},
+    load::{Loaded, Request, load, load_model, load_resolved},
     report::Report,
 };

@@ -5,8 +5,9 @@ use graphs::{ModelGraph, Plan};
 use crate::{
     check::check,
     de,
-    job::Job,
+    job::{Job, Model},
     overlay::Overlay,
+    parse::parse,
     report::Report,
     source::{Origin, Sources, Span},
     tree::{Kind, Value},
@@ -46,6 +47,43 @@ pub struct Loaded {
 pub fn load(request: &Request) -> Result<Loaded, Box<Report>> {
     let mut overlay = Overlay::default();
     let tree = layered(&mut overlay, request);
+    finish(overlay, tree)
+}
+
+/// Reads the text of a resolved job, as a run or checkpoint folder keeps it.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake.
+pub fn load_resolved(text: &str) -> Result<Job, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let source = overlay.sources.add(Origin::File("job.ron".into()), text);
+    let tree = parse(text, source, &mut overlay.findings);
+    finish(overlay, tree).map(|loaded| loaded.job)
+}
+
+/// Reads a model: the path of a file with `Decoder(..)` or `Graph(..)`, or the name of a preset.
+///
+/// # Errors
+///
+/// A [`Report`] with every mistake in its text.
+pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
+    let mut overlay = Overlay::default();
+    let source = overlay.sources.add(Origin::Argument(name.into()), name);
+    let span = Span { source, start: 0, end: name.len() as u32 };
+    let tree = overlay.model(name, span);
+    let Overlay { sources, mut findings, .. } = overlay;
+    let (model, _) = match tree.kind {
+        Kind::Broken => (None, de::Poison::default()),
+        _ => de::read::<Model>(&tree, &mut findings),
+    };
+    match model {
+        Some(model) if findings.is_empty() => Ok(model),
+        _ => Err(Report::new(findings, sources)),
+    }
+}
+
+fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     let Overlay { sources, mut findings, .. } = overlay;
     if tree.kind == Kind::Broken {
         return Err(Report::new(findings, sources));

@@ -1,2 +1,138 @@
-//! Placeholder.
-fn main() {}
+//! The command line: a table from verbs to functions.
+
+mod arguments;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+use jobs::{
+    Loaded, Report, Request,
+    commands::{bench, check, eval, explain, export, plan, resolve, run, sample, verify},
+    exit::Failure,
+    job::{Model, Precision},
+    load, load_model,
+};
+
+use crate::arguments::{Arguments, JobArguments, Verb};
+
+/// The job is not valid.
+const INVALID: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match verb(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(Ended::Report(report)) => {
+            complain(&report, json);
+            ExitCode::from(INVALID)
+        }
+        Err(Ended::Failure(failure)) => {
+            if json {
+                println!("{}", failed(&failure));
+            }
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a verb did not do what it should.
+enum Ended {
+    Report(Box<Report>),
+    Failure(Failure),
+}
+
+impl From<Box<Report>> for Ended {
+    fn from(report: Box<Report>) -> Self {
+        Ended::Report(report)
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Ended::Failure(failure)
+    }
+}
+
+fn verb(arguments: Arguments) -> Result<u8, Ended> {
+    let json = arguments.json;
+    let options = |data, dir, quiet| run::Options { data, dir, quiet, json };
+    let text = match arguments.verb {
+        Verb::Check { job } => check::check(&loaded(job)?, json),
+        Verb::Plan { job, level } => plan::plan(&loaded(job)?, level, json)?,
+        Verb::Resolve { job, origin, model } => {
+            let part = match (origin, model) {
+                (true, _) => resolve::Part::Origins,
+                (_, true) => resolve::Part::Model,
+                _ => resolve::Part::Job,
+            };
+            resolve::resolve(&loaded(job)?, part, json)?
+        }
+        Verb::Explain { name } => explain::explain(name.as_deref(), json)?,
+        Verb::Run { job, data, dir, quiet } => {
+            let loaded = loaded(job)?;
+            return Ok(run::run(&loaded.job, &loaded.text(), &options(data, dir, quiet))?);
+        }
+        Verb::Resume { dir, data, quiet } => {
+            return Ok(run::resume(&dir, &options(data, None, quiet))?);
+        }
+        Verb::Verify { job, plans, steps, data } => {
+            let job = loaded(job)?.job;
+            return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
+        }
+        Verb::Bench { job, steps } => return Ok(bench::bench(&loaded(job)?.job, steps, json)?),
+        Verb::Generate { from, prompt, tokens, temperature, top_p, seed } => {
+            let taste = sample::Taste { tokens, temperature, top_p, seed };
+            return Ok(sample::generate(&from, &prompt, &taste, json)?);
+        }
+        Verb::Eval { from, text, tokens } => {
+            let text = match (text, tokens) {
+                (Some(path), _) => eval::Text::File(path),
+                (None, tokens) => eval::Text::Tokens(tokens.unwrap_or_default()),
+            };
+            return Ok(eval::eval(&from, &text, json)?);
+        }
+        Verb::Export { from, to, dtype } => return Ok(export::export(&from, &to, dtype.dtype())?),
+        Verb::InitModel { model, to, seed, dtype } => {
+            return init_model(&model, seed, &to, dtype.into());
+        }
+        Verb::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "troupe", &mut std::io::stdout());
+            return Ok(0);
+        }
+    };
+    print!("{text}");
+    Ok(0)
+}
+
+fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
+    load(&Request { job: job.job, plan: job.plan, sets: job.sets })
+}
+
+fn init_model(model: &str, seed: u64, to: &std::path::Path, dtype: Precision) -> Result<u8, Ended> {
+    let Model::Decoder(decoder) = load_model(model)? else {
+        let message = format!("{model} is no Decoder(..), and other models have no such folder");
+        return Err(Failure::usage(message).into());
+    };
+    Ok(export::init_model(&decoder, seed, to, dtype.dtype())?)
+}
+
+/// Prints the error page; on a terminal in colour, unless `NO_COLOR` is set.
+fn complain(report: &Report, json: bool) {
+    if json {
+        println!("{}", report.json());
+        return;
+    }
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    eprint!("{}", report.human(std::io::stderr().is_terminal() && !is_plain));
+}
+
+/// A failure that is no mistake in a job, in the form of the others.
+fn failed(failure: &Failure) -> serde_json::Value {
+    let error = serde_json::json!({
+        "code": format!("E{}", failure.code), "message": failure.text, "places": [], "help": null,
+    });
+    serde_json::json!({ "schema": jobs::report::SCHEMA, "errors": [error] })
+}

@@ -13,7 +13,7 @@ use runtime::{
 use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
-    job::{Actor, Init, Job, LearningRate, Model, Source, Tokenizer as TokenizerField},
+    job::{Actor, Init, Job, LearningRate, Model},
     quantity::Extent,
 };
 
@@ -190,11 +190,7 @@ pub fn text(
         }
         None => corpora(job),
     };
-    let choice = match &job.tokenizer {
-        TokenizerField::Bytes => Choice::Bytes,
-        TokenizerField::File(path) => Choice::File(path.clone()),
-        TokenizerField::Bpe { vocab } => Choice::Bpe { vocab: *vocab },
-    };
+    let choice = Choice::from(&job.tokenizer);
     let (mix, tokenizer) = Mix::open(&corpora, &choice, cache, Some(job.seed))?;
     let (tokens, vocab) = (tokenizer.vocab(), vocabulary(graph));
     if vocab < tokens {
@@ -229,12 +225,7 @@ fn corpora(job: &Job) -> Vec<data::Corpus> {
 
 fn corpus(job: &Job, name: &str, weight: f64) -> Option<data::Corpus> {
     let Some(Actor::Corpus(corpus)) = job.actors.get(name) else { return None };
-    let source = match corpus.from.clone() {
-        Source::Text(glob) => data::Source::Text { glob },
-        Source::Jsonl { glob, field } => data::Source::Jsonl { glob, field },
-        Source::Parquet { glob, column } => data::Source::Parquet { glob, column },
-        Source::RustSources(sources) => data::Source::RustSources { bytes: sources.bytes.0 },
-    };
+    let source = data::Source::from(&corpus.from);
     Some(data::Corpus { name: name.into(), source, weight })
 }
 

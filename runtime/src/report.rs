@@ -98,6 +98,9 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Largest input to any softmax of attention.
     pub max_logit: f32,
+    /// Largest softmax input of each head, by attention node in the order of the model.
+    #[serde(skip)]
+    pub max_logits: Vec<Vec<f32>>,
     /// Heads that QK-Clip scaled.
     pub clipped_heads: usize,
     /// Tokens per second of this step.

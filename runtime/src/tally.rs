@@ -141,6 +141,7 @@ impl<'a> Tally<'a> {
             lr,
             grad_norm: self.squares().sqrt(),
             max_logit: heads().fold(f32::NEG_INFINITY, f32::max),
+            max_logits: self.max_logits.clone(),
             clipped_heads: tau.map_or(0, |tau| heads().filter(|s| tau < *s).count()),
             tokens_per_second: self.brief.plan.batch.tokens() as f64 / seconds,
             step_seconds: seconds,

@@ -4,7 +4,7 @@ use super::Places;
 use crate::{
     code,
     de::listed,
-    job::{Actor, Decay, Job, LearningRate, Mix, Model, PlanChoice, Tokenizer, Train},
+    job::{Actor, Job, LearningRate, Mix, Model, PlanChoice, Tokenizer, Train},
     overlay::unknown_plan,
     report::Finding,
 };
@@ -156,10 +156,7 @@ fn rate(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
         }
         _ => {}
     }
-    let to = wsd.decay.as_ref().map_or(0.0, |decay| match decay {
-        Decay::Cosine(cosine) => cosine.to,
-        Decay::Linear(linear) => linear.to,
-    });
+    let to = wsd.decay.as_ref().map_or(0.0, |decay| decay.end().0);
     if !(0.0..=wsd.peak).contains(&to) {
         let message = format!("the rate decays to {to}; expected 0 to the peak of {}", wsd.peak);
         findings.push(Finding::new(code::RATE, message).at(place("decay.to"), ""));

@@ -22,7 +22,10 @@ pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
     let plan = prepare::plan(job, &network.graph, None, None)?;
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
-    let feed = Recorded { steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(), next: 0 };
+    let feed = Recorded {
+        steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
+        next: 0,
+    };
     let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
@@ -51,7 +54,10 @@ pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
         println!("{answer}");
     } else {
         println!("{}: {} tokens/s", job.name, grouped(rate as u64));
-        println!("{seconds:.3} s for a step of {} tokens, median of {steps}", grouped(tokens as u64));
+        println!(
+            "{seconds:.3} s for a step of {} tokens, median of {steps}",
+            grouped(tokens as u64)
+        );
         println!("{:.0} % of the busy time in matrix products", 100.0 * share);
         println!("{} held at most", bytes(memory));
     }
@@ -61,9 +67,7 @@ pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
 /// Tokens that follow no rule, keyed by seed and step.
 fn random_step(seed: u64, step: u64, tokens: usize, vocab: usize) -> (Vec<i32>, Vec<i32>) {
     let key = kernels::random::key(seed, "bench");
-    let token = |index: u64| {
-        (kernels::random::bits(key, step << 32 | index) % vocab as u64) as i32
-    };
+    let token = |index: u64| (kernels::random::bits(key, step << 32 | index) % vocab as u64) as i32;
     let inputs = (0..tokens as u64).map(token).collect();
     let targets = (1..=tokens as u64).map(token).collect();
     (inputs, targets)

@@ -17,13 +17,15 @@ use crate::{
     commands::sample::{self, Taste},
     data::{Mix, Tokenizer},
     exit::{Failure, INTERRUPTED},
-    folder,
-    huggingface,
+    folder, huggingface,
     job::{Export, Job, Metrics, Stop as JobStop},
     prepare::{self, Network},
     quantity::Every as JobEvery,
     train::{Checkpoints, Every, Orders, Outcome, Stop, train},
-    view::{plot::{Curve, Plot}, progress::grouped},
+    view::{
+        plot::{Curve, Plot},
+        progress::grouped,
+    },
 };
 
 /// What `run` and `resume` are told beside the job.
@@ -80,8 +82,8 @@ pub fn resume(dir: &Path, options: &Options) -> Result<u8, Failure> {
         None => std::fs::read_to_string(dir.join("job.ron"))
             .map_err(|_| folder::FolderError::NoModel(dir.clone()))?,
     };
-    let job = crate::load_resolved(&text)
-        .map_err(|_| folder::FolderError::Job(dir.join("job.ron")))?;
+    let job =
+        crate::load_resolved(&text).map_err(|_| folder::FolderError::Job(dir.join("job.ron")))?;
     Run { job: &job, text: &text, dir, options }.start(state)
 }
 
@@ -94,8 +96,7 @@ impl Run<'_> {
         let network = prepare::network(self.job)?;
         let plan = prepare::plan(self.job, &network.graph, None, None)?;
         let data = self.options.data.as_ref();
-        let (mut mix, tokenizer) =
-            prepare::text(self.job, &network.graph, data, &folder::cache())?;
+        let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
         let vocab = prepare::vocabulary(&network.graph);
         let unigram = mix.unigram_nats(vocab).map_err(prepare::PrepareError::from)?;
         folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;
@@ -212,7 +213,7 @@ impl Run<'_> {
         } else {
             println!("\n{}", plot.terminal(64, 12));
             println!("the model writes:\n{}\n", indented(&format!("fn {written}")));
-            let mut say = |what: &str, path: Option<&Path>| {
+            let say = |what: &str, path: Option<&Path>| {
                 if let Some(path) = path {
                     println!("{what:<12}{}", path.display());
                 }

@@ -23,12 +23,7 @@ use crate::{
 /// # Errors
 ///
 /// A plan that does not exist or fit, text that cannot be read, a failing actor.
-pub fn verify(
-    job: &Job,
-    plans: &[String],
-    steps: usize,
-    options: &Options,
-) -> Result<u8, Failure> {
+pub fn verify(job: &Job, plans: &[String], steps: usize, options: &Options) -> Result<u8, Failure> {
     let names: Vec<String> = match plans {
         [] => job.plans.keys().cloned().collect(),
         some => some.to_vec(),
@@ -154,8 +149,9 @@ mod tests {
 
     #[test]
     fn lanes_fit_every_plan() {
-        assert_eq!([(1, 4), (4, 6), (2, 2), (3, 5)].map(|(a, b)| least_common_multiple(a, b)), [
-            4, 12, 2, 15
-        ]);
+        assert_eq!(
+            [(1, 4), (4, 6), (2, 2), (3, 5)].map(|(a, b)| least_common_multiple(a, b)),
+            [4, 12, 2, 15]
+        );
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Kimi K2, arXiv:2507.20534, section 2.5; WSD: Hu et al., arXiv:2404.06395, section 4.
 
-use runtime::rate::{self, Rate, Shape};
 use serde::Deserialize;
 
 use crate::quantity::Extent;
@@ -66,38 +65,11 @@ pub struct Linear {
     pub over: Extent,
 }
 
-impl LearningRate {
-    /// The rate as the runtime knows it, when a step has `batch` tokens.
-    pub fn over_tokens(&self, batch: u64) -> Rate {
-        let LearningRate::Wsd(wsd) = self;
-        let tokens = |extent: Extent| (extent.steps(batch) * batch) as f64;
-        let fall = |begin, shape, to, over| rate::Decay { shape, begin, over: tokens(over), to };
-        let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| match *decay {
-            Decay::Cosine(Cosine { to, over }) => fall(tokens(stable), Shape::Cosine, to, over),
-            Decay::Linear(Linear { to, over }) => fall(tokens(stable), Shape::Linear, to, over),
-        });
-        Rate { peak: wsd.peak, warmup_end: tokens(wsd.warmup), decay }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_of_kimi_k2_is_that_of_its_report() {
-        let batch = 1 << 26;
-        let over = Extent::Tokens(5_500_000_000_000);
-        let rate = LearningRate::Wsd(Wsd {
-            peak: 2e-4,
-            warmup: Extent::Steps(500),
-            stable: Some(Extent::Tokens(10_000_000_000_000)),
-            decay: Some(Decay::Cosine(Cosine { to: 2e-5, over })),
-        });
-        let rate = rate.over_tokens(batch);
-        for (step, expected) in [(250, 1e-4), (149_000, 2e-4), (189_990, 1.1e-4), (240_000, 2e-5)] {
-            let got = rate.at(step * batch);
-            assert!((got - expected).abs() < 1e-12, "step {step}: {got}");
+impl Decay {
+    /// The last rate and how long it takes to get there.
+    pub fn end(&self) -> (f64, Extent) {
+        match *self {
+            Decay::Cosine(Cosine { to, over }) | Decay::Linear(Linear { to, over }) => (to, over),
         }
     }
 }

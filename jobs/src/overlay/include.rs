@@ -115,6 +115,12 @@ impl Overlay {
         value
     }
 
+    /// Reads a model from a file, or a preset.
+    pub fn model(&mut self, name: &str, from: Span) -> Value {
+        let is_path = name.ends_with(".ron") || name.contains('/');
+        if is_path { self.file(name, from) } else { self.preset(name, from) }
+    }
+
     fn preset(&mut self, name: &str, from: Span) -> Value {
         if let Some(text) = library::find(library::MODELS, name) {
             let source: SourceId = self.sources.add(Origin::Preset(name.into()), text);

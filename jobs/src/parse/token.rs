@@ -175,6 +175,14 @@ impl<'t> Lexer<'t> {
     fn character(&mut self) -> Token {
         let start = self.at;
         self.at += 1;
+        if self.peek() == Some('\\') {
+            let mut text = String::new();
+            self.escape(&mut text);
+            if let (Some('\''), Some(c)) = (self.peek(), text.chars().next()) {
+                self.at += 1;
+                return Token::Character(c);
+            }
+        }
         let body = self.take_while(|c| c != '\'' && c != '\n');
         if self.peek() != Some('\'') {
             self.report(start, code::STRING, "this quote does not end", "strings use \"..\"");
@@ -326,6 +334,7 @@ mod tests {
             &[Token::Text("a\"b".into()), Token::Text("c\\".into())],
             &[],
         );
+        check(r"'\n' '\'' '\u{301}'", &['\n', '\'', '\u{301}'].map(Token::Character), &[]);
         check("/* a /* b */ */ 1 // c", &[Token::Integer(1)], &[]);
         check("# note\n1", &[Token::Integer(1)], &["S003"]);
         check("'abc'", &[Token::Text("abc".into())], &["S009"]);

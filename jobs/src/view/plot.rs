@@ -59,9 +59,11 @@ impl Plot<'_> {
         for (_, level) in self.levels {
             (0..columns * 2).step_by(4).for_each(|column| dots[row_of(*level)][column] = true);
         }
-        for (step, y) in self.finite() {
-            let x = (step as f64 - first) / (last - first) * (columns * 2 - 1) as f64;
-            dots[row_of(y)][x.round() as usize] = true;
+        let column_of =
+            |step: u64| (step as f64 - first) / (last - first) * (columns * 2 - 1) as f64;
+        let points: Vec<(f64, f64)> = self.finite().map(|(s, y)| (column_of(s), y)).collect();
+        for (column, y) in joined(&points) {
+            dots[row_of(y)][column] = true;
         }
         let mut text = format!("{}\n", self.title);
         for row in 0..rows {
@@ -189,6 +191,18 @@ fn ticks((low, high): (f64, f64)) -> (usize, Vec<f64>) {
     let numbers = (low / step).ceil() as i64..=(high / step).floor() as i64;
     let digits = (-step.log10().floor()).max(0.0) as usize;
     (digits, numbers.map(|number| number as f64 * step).collect())
+}
+
+/// The points, and those on the lines between them, one for each column of dots.
+fn joined(points: &[(f64, f64)]) -> Vec<(usize, f64)> {
+    let own = points.iter().map(|(x, y)| (x.round() as usize, *y));
+    let between = points.windows(2).flat_map(|pair| {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        let columns = x0.ceil() as usize..=x1.floor() as usize;
+        let width = (x1 - x0).max(f64::MIN_POSITIVE);
+        columns.map(move |x| (x, y0 + (y1 - y0) * ((x as f64 - x0) / width).clamp(0.0, 1.0)))
+    });
+    own.chain(between).collect()
 }
 
 /// One braille character: two dots wide, four high.

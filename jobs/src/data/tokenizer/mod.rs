@@ -53,6 +53,11 @@ fn failed(
 }
 
 impl Tokenizer {
+    /// The tokenizer that knows bytes alone.
+    pub fn bytes() -> Self {
+        Tokenizer { kind: Kind::Bytes, end: bytes::END_ID }
+    }
+
     /// Makes, reads or trains a tokenizer.
     ///
     /// Training looks at the first documents of `corpus` only, 16 MiB of them, and is
@@ -65,7 +70,7 @@ impl Tokenizer {
     /// vocabulary is too small; any error of the corpus.
     pub fn open(choice: &Choice, corpus: Documents, cache: &Path) -> Result<Self, DataError> {
         match choice {
-            Choice::Bytes => Ok(Tokenizer { kind: Kind::Bytes, end: bytes::END_ID }),
+            Choice::Bytes => Ok(Tokenizer::bytes()),
             Choice::File(path) => file::read(path),
             Choice::Bpe { vocab } => {
                 let path = train::trained(corpus, *vocab, cache)?;

@@ -1,0 +1,203 @@
+//! The verbs of the command line and what they take.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jobs::{commands::plan::Level, job::Precision};
+
+/// Trains mixture-of-experts language models the way Kimi K2 was trained, from one job file.
+#[derive(Parser)]
+#[command(name = "troupe", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Print machine-readable JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What is to be done.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  troupe run k2-nano                          train a library job
+  troupe check job.ron --set plan.mesh.pp=8   check a job with one field changed
+  troupe explain P104                         what an error code means";
+
+/// A job and what is laid over it.
+#[derive(Args)]
+pub struct JobArguments {
+    /// Path of a job file, or name of a library job.
+    pub job: String,
+    /// Plan to run: one of the job's, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub plan: Option<String>,
+    /// Change one field, as `path=value`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// A number format.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// Single precision.
+    F32,
+    /// The upper half of an F32.
+    Bf16,
+}
+
+impl From<Format> for Precision {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Precision::F32,
+            Format::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+impl Format {
+    /// The format that tensors know.
+    pub fn dtype(self) -> ops::DType {
+        Precision::from(self).dtype()
+    }
+}
+
+/// What can be done.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Check everything about a job that can be known without running it.
+    Check {
+        #[command(flatten)]
+        job: JobArguments,
+    },
+    /// Print what a job lowers to.
+    Plan {
+        #[command(flatten)]
+        job: JobArguments,
+        /// How far it is lowered.
+        #[arg(long, value_enum, default_value = "summary")]
+        level: Level,
+    },
+    /// Print the final job, after all files, presets and arguments.
+    Resolve {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Print where each value came from and what it beat.
+        #[arg(long, conflicts_with = "model")]
+        origin: bool,
+        /// Print the model as a graph.
+        #[arg(long)]
+        model: bool,
+    },
+    /// Explain an error code, field, variant, preset, or `exit`; without a name, list them.
+    Explain {
+        /// What is to be explained.
+        name: Option<String>,
+    },
+    /// Train a job.
+    Run {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Folder of text files, in place of the job's corpora.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Folder of the run, in place of the job's.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// No progress.
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Go on from the newest checkpoint of a run.
+    Resume {
+        /// Folder of the run.
+        dir: PathBuf,
+        /// Folder of text files, in place of the job's corpora.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// No progress.
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Train the same steps under several plans and compare every bit.
+    Verify {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Plans to compare, between commas; all of the job's if left out.
+        #[arg(long, value_delimiter = ',')]
+        plans: Vec<String>,
+        /// Steps of each.
+        #[arg(long, default_value_t = 3)]
+        steps: usize,
+        /// Folder of text files, in place of the job's corpora.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Measure the speed of training.
+    Bench {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Steps that are measured, after two that warm up.
+        #[arg(long, default_value_t = 10)]
+        steps: usize,
+    },
+    /// Let a trained model write.
+    Generate {
+        /// Folder of a run, a checkpoint or an export.
+        from: PathBuf,
+        /// How the text begins.
+        #[arg(long, default_value = "")]
+        prompt: String,
+        /// Tokens at most.
+        #[arg(long, default_value_t = 128)]
+        tokens: usize,
+        /// 0 takes the likeliest token each time.
+        #[arg(long, default_value_t = 0.7)]
+        temperature: f32,
+        /// Mass of the tokens that are drawn from.
+        #[arg(long, default_value_t = 0.95)]
+        top_p: f32,
+        /// Key of the random numbers.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Print the likelihood of every token of a text after the first.
+    Eval {
+        /// Folder of a run, a checkpoint or an export.
+        from: PathBuf,
+        /// A text file.
+        #[arg(long, conflicts_with = "tokens", required_unless_present = "tokens")]
+        text: Option<PathBuf>,
+        /// Token numbers, between blanks.
+        #[arg(long)]
+        tokens: Option<String>,
+    },
+    /// Write a trained model as a folder that transformers loads.
+    Export {
+        /// Folder of a run or a checkpoint.
+        from: PathBuf,
+        /// Folder to write.
+        to: PathBuf,
+        /// Format of the weights.
+        #[arg(long, value_enum, default_value = "bf16")]
+        dtype: Format,
+    },
+    /// Write a model with fresh weights as a folder that transformers loads.
+    InitModel {
+        /// File with a `Decoder(..)`, or name of a preset.
+        model: String,
+        /// Folder to write.
+        to: PathBuf,
+        /// Key of the random numbers.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Format of the weights.
+        #[arg(long, value_enum, default_value = "f32")]
+        dtype: Format,
+    },
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}

@@ -1,0 +1,12 @@
+//! What the verbs of the command line do, one file each.
+
+pub mod bench;
+pub mod check;
+pub mod eval;
+pub mod explain;
+pub mod export;
+pub mod plan;
+pub mod resolve;
+pub mod run;
+pub mod sample;
+pub mod verify;

@@ -1,0 +1,103 @@
+//! `plan`: what a job lowers to, level by level.
+
+use clap::ValueEnum;
+use graphs::{Plan, text};
+use serde_json::json;
+
+use crate::{exit::Failure, load::Loaded, report::SCHEMA, view::progress::grouped};
+
+/// How far a job is lowered before it is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Level {
+    /// Sizes, in a few lines.
+    Summary,
+    /// Nodes, sources and shapes.
+    Model,
+    /// Which stage holds which nodes.
+    Place,
+    /// Channels between actors.
+    Route,
+    /// Order of work of each stage.
+    Order,
+    /// Instructions of each actor.
+    Program,
+}
+
+/// Prints a level of a loaded job.
+///
+/// # Errors
+///
+/// If the model is a folder, which has to be read first.
+pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> Result<String, Failure> {
+    let (Some(graph), Some(plan)) = (&loaded.graph, &loaded.plan) else {
+        return Err(Failure::usage(
+            "the model is a folder; `troupe run` reads and lowers it".into(),
+        ));
+    };
+    let printed = match level {
+        Level::Summary if as_json => return Ok(format!("{}\n", figures(loaded, plan))),
+        Level::Summary => summary(loaded, plan),
+        Level::Model => text::model(graph),
+        Level::Place => text::place(graph, plan),
+        Level::Route => text::route(plan),
+        Level::Order => text::orders(&plan.orders),
+        Level::Program => text::programs(plan),
+    };
+    Ok(if as_json {
+        format!("{}\n", json!({ "schema": SCHEMA, "text": printed }))
+    } else {
+        printed
+    })
+}
+
+fn parameters(loaded: &Loaded) -> u64 {
+    let graph = loaded.graph.iter();
+    graph.flat_map(|graph| graph.parameters()).map(|parameter| parameter.elements() as u64).sum()
+}
+
+fn figures(loaded: &Loaded, plan: &Plan) -> serde_json::Value {
+    let (mesh, batch) = (plan.mesh, plan.batch);
+    json!({
+        "schema": SCHEMA,
+        "job": loaded.job.name,
+        "plan": loaded.job.plan_name(),
+        "parameters": parameters(loaded),
+        "mesh": { "pp": mesh.pp, "vpp": mesh.vpp, "ep": mesh.ep, "dp": mesh.dp },
+        "ranks": mesh.ranks(),
+        "sequences": batch.sequences,
+        "context": batch.context,
+        "microbatches": batch.microbatches(mesh.data_ranks()),
+        "lanes": batch.lanes,
+        "chunks": plan.chunks.len(),
+        "channels": plan.channels.len(),
+        "steps": loaded.job.steps(),
+    })
+}
+
+fn summary(loaded: &Loaded, plan: &Plan) -> String {
+    let (mesh, batch, job) = (plan.mesh, plan.batch, &loaded.job);
+    let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
+    let spec = job.plan();
+    format!(
+        "{}   {} parameters, plan {name}\n\
+         mesh      {} ranks = pp {} x ep {} x dp {}, {} virtual stages each\n\
+         schedule  {}, {} microbatches on each data rank\n\
+         step      {} sequences of {} tokens in {} lanes, {} steps\n\
+         channels  {} between {} programs; no deadlock for any timing\n",
+        job.name,
+        grouped(parameters(loaded)),
+        mesh.ranks(),
+        mesh.pp,
+        mesh.ep,
+        mesh.dp,
+        mesh.vpp,
+        spec.schedule().name(),
+        batch.microbatches(mesh.data_ranks()),
+        batch.sequences,
+        batch.context,
+        batch.lanes,
+        job.steps(),
+        plan.channels.len(),
+        2 * plan.programs.len(),
+    )
+}

@@ -1,5 +1,0 @@
-//! stub
-/// The line that adds a field.
-pub fn line(field: &str) -> String {
-    format!("{field}: ..,")
-}

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Compares Troupe with PyTorch. Needs the packages of requirements.txt in $PYTHON (python3 if unset).
+# Arguments go to check.py: `run.sh --bless` rewrites the golden files.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cargo run --manifest-path "$here/../../Cargo.toml" -p troupe-jobs --example reference -- "$work"
+"${PYTHON:-python3}" "$here/check.py" "$work" "$@"
