@@ -8,7 +8,7 @@
 use graphs::text;
 use jobs::{Request, load};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
+const TINY: &str = "examples/tiny.ron";
 
 fn main() {
     let job = std::env::args().nth(1).unwrap_or(TINY.into());

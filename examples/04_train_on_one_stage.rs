@@ -7,7 +7,7 @@ use std::{env::temp_dir, error::Error};
 use jobs::{Request, load, prepare};
 use runtime::Cluster;
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
+const TINY: &str = "examples/tiny.ron";
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The job, checked: after this line nobody doubts it.

@@ -10,7 +10,7 @@ use std::{env::temp_dir, error::Error};
 use jobs::{Job, Request, load, prepare};
 use runtime::Cluster;
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
+const TINY: &str = "examples/tiny.ron";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let job = load(&Request { job: TINY.into(), ..Request::default() })?.job;
@@ -29,8 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn losses(job: &Job, plan: &str) -> Result<Vec<f64>, Box<dyn Error>> {
     let network = prepare::network(job)?;
     let plan = prepare::plan(job, &network.graph, Some(plan), None)?;
-    print!("{}", graphs::text::place(&network.graph, &plan));
-    print!("{}\n", graphs::text::orders(&plan.orders));
+    println!("{}", graphs::text::orders(&plan.orders));
     let (feed, _) = prepare::text(job, &network.graph, None, &temp_dir().join("troupe-cache"))?;
     let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
     (0..10).map(|_| Ok(cluster.step()?.loss)).collect()

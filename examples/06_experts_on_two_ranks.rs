@@ -12,11 +12,11 @@ use jobs::{Job, Request, load, prepare};
 use ops::Tensor;
 use runtime::{Cluster, StepReport};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
+const TINY: &str = "examples/tiny.ron";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A bias that moves ten times as fast as it should, so that we see it move.
-    let sets = vec!["actors.learner.optimizer=MuonClip(balance_rate: 0.01)".to_string()];
+    // The bias moves fifty times as fast as it usually does, so that we see it move.
+    let sets = vec!["actors.learner.optimizer=MuonClip(balance_rate: 0.05)".to_string()];
     let job = load(&Request { job: TINY.into(), sets, ..Request::default() })?.job;
     let skewed = skewed(&job)?;
     let one = steps(&job, "one", &skewed)?;

@@ -15,7 +15,7 @@ use jobs::{Request, load, prepare};
 use ops::{Add, CrossEntropy, Embedding, Linear, Op, RmsNorm, SwiGlu};
 use runtime::Cluster;
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
+const TINY: &str = "examples/tiny.ron";
 const WIDTH: usize = 32;
 
 fn linear(input: usize, output: usize) -> Op {

@@ -14,8 +14,7 @@ use jobs::{
 };
 use runtime::{Cluster, Feed, FeedError};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tiny.ron");
-const STEPS: u64 = 240;
+const TINY: &str = "examples/tiny.ron";
 
 /// The same sixteen sequences of random tokens at every step.
 struct ByHeart;
@@ -45,8 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Curve { name: "without", points: &free },
         Curve { name: "with QK-Clip", points: &clipped },
     ];
-    let title = "largest attention logit of each step";
-    let plot = Plot { title, curves: &curves, levels: &[("tau", 8.0)] };
+    let levels = [("tau = 8", 8.0)];
+    let plot =
+        Plot { title: "largest attention logit of each step", curves: &curves, levels: &levels };
     match std::env::args().nth(1) {
         Some(path) => std::fs::write(path, plot.svg())?,
         None => println!("{}", plot.terminal(72, 16)),
@@ -56,24 +56,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Largest logit by step for a value of `qk_clip`.
 fn logits(tau: &str) -> Result<Vec<(u64, f64)>, Box<dyn Error>> {
-    let learner = "actors.learner";
-    let sets = vec![
-        format!("{learner}.context=12"),
-        format!("{learner}.batch=192"),
-        format!("{learner}.lr=Wsd(peak: 0.03)"),
-        format!("{learner}.optimizer=MuonClip(qk_clip: {tau}, weight_decay: 0)"),
-    ];
+    let optimizer = format!("MuonClip(qk_clip: {tau}, weight_decay: 0)");
+    let learner =
+        [("context", "12"), ("batch", "192"), ("lr", "Wsd(peak: 0.03)"), ("optimizer", &optimizer)];
+    let sets = learner.map(|(field, value)| format!("actors.learner.{field}={value}")).to_vec();
     let job = load(&Request { job: TINY.into(), sets, ..Request::default() })?.job;
     let network = prepare::network(&job)?;
     let plan = prepare::plan(&job, &network.graph, None, None)?;
     let mut cluster = Cluster::start(prepare::setup(&job, network, plan, None), Box::new(ByHeart))?;
-    let mut clipped = 0;
-    let mut point = |step| {
+    let (mut points, mut clipped) = (Vec::new(), 0);
+    for step in 1..=240 {
         let report = cluster.step()?;
+        points.push((step, f64::from(report.max_logit)));
         clipped += report.clipped_heads;
-        Ok((step, f64::from(report.max_logit)))
-    };
-    let points = (1..=STEPS).map(&mut point).collect();
-    println!("qk_clip {tau}: {clipped} times a head was clipped");
-    points
+    }
+    let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    println!("qk_clip {tau}: logits up to {most:.1}, {clipped} times a head was clipped");
+    Ok(points)
 }

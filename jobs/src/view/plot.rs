@@ -61,9 +61,12 @@ impl Plot<'_> {
         }
         let column_of =
             |step: u64| (step as f64 - first) / (last - first) * (columns * 2 - 1) as f64;
-        let points: Vec<(f64, f64)> = self.finite().map(|(s, y)| (column_of(s), y)).collect();
-        for (column, y) in joined(&points) {
-            dots[row_of(y)][column] = true;
+        for curve in self.curves {
+            let finite = curve.points.iter().filter(|(_, y)| y.is_finite());
+            let points: Vec<(f64, f64)> = finite.map(|(step, y)| (column_of(*step), *y)).collect();
+            for (column, y) in joined(&points) {
+                dots[row_of(y)][column] = true;
+            }
         }
         let mut text = format!("{}\n", self.title);
         for row in 0..rows {
@@ -96,23 +99,34 @@ impl Plot<'_> {
         );
         svg.extend([self.legend(), frame.grid()]);
         svg.extend(self.levels.iter().map(|(name, level)| frame.level(name, *level)));
-        let colours = COLOURS.iter().cycle();
         svg.extend(
             self.curves.iter().zip(colours).map(|(curve, colour)| frame.line(curve, colour)),
         );
         svg + "</svg>\n"
     }
 
-    /// Names of the curves in their colours, at the right of the heading.
+    fn coloured(&self) -> impl DoubleEndedIterator<Item = (&Curve<'_>, &'static str)> {
+        let colour = |number: usize| COLOURS[number % COLOURS.len()];
+        (0..self.curves.len()).map(move |number| (&self.curves[number], colour(number)))
+    }
+
+    /// Names of the curves in their colours, from the right end of the heading to the left.
     fn legend(&self) -> String {
-        let named = self.curves.iter().zip(COLOURS.iter().cycle());
-        let named = named.filter(|(curve, _)| !curve.name.is_empty());
-        let names: String = named
-            .map(|(curve, colour)| {
-                format!("<tspan dx=\"14\" fill=\"{colour}\">━ {}</tspan>", curve.name)
-            })
-            .collect();
-        format!("<text x=\"{RIGHT}\" y=\"18\" text-anchor=\"end\">{names}</text>\n")
+        let mut right = RIGHT;
+        let mut svg = String::new();
+        for (curve, colour) in self.coloured().rev() {
+            let name = curve.name;
+            if name.is_empty() {
+                continue;
+            }
+            let text = format!(
+                "<text x=\"{right}\" y=\"18\" text-anchor=\"end\" fill=\"{colour}\">━ {name}</text>\n"
+            );
+            svg += &text;
+            // No page tells how wide a text will be: letters are seldom wider than this.
+            right -= 40.0 + 6.5 * name.chars().count() as f64;
+        }
+        svg
     }
 }
 
@@ -164,7 +178,8 @@ impl Frame {
         let y = self.y(level);
         format!(
             "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#a33\" \
-             stroke-dasharray=\"6 4\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#a33\">{name}</text>\n",
+             stroke-dasharray=\"6 4\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#a33\" stroke=\"#fff\" \
+             stroke-width=\"4\" paint-order=\"stroke\">{name}</text>\n",
             LEFT + 6.0,
             y - 6.0,
         )
