@@ -1,6 +1,7 @@
 //! Checks that need more than one crate, in one binary.
 
 mod broken;
+mod examples;
 mod faults;
 mod kill;
 mod mechanisms;

@@ -23,7 +23,10 @@ use crate::{
     prepare::{self, Network},
     quantity::Every as JobEvery,
     train::{Checkpoints, Every, Orders, Outcome, Stop, train},
-    view::{plot::Plot, progress::grouped},
+    view::{
+        plot::{Curve, Plot},
+        progress::grouped,
+    },
 };
 
 /// What the sample at the end of a run begins with.
@@ -204,7 +207,8 @@ impl Run<'_> {
     ) -> Result<u8, Failure> {
         let levels = [("word frequencies alone", unigram)];
         let title = format!("loss of {}", self.job.name);
-        let plot = Plot { title: &title, points: &outcome.losses, levels: &levels };
+        let curves = [Curve { name: "", points: &outcome.losses }];
+        let plot = Plot { title: &title, curves: &curves, levels: &levels };
         folder::put(&self.dir.join("loss.svg"), &plot.svg())?;
         let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed: self.job.seed };
         let written = sample::write(inference, tokenizer, PROMPT, &taste)?;

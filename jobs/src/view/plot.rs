@@ -1,24 +1,40 @@
-//! The curve of a figure over steps, for the terminal and as SVG.
+//! The curves of figures over steps, for the terminal and as SVG.
 
 use std::fmt::Write;
 
-/// A curve with a dashed line to compare it with.
+/// Curves in one picture, with dashed lines to compare them with.
 pub struct Plot<'a> {
     /// Heading.
     pub title: &'a str,
-    /// Points in rising order of steps.
-    pub points: &'a [(u64, f64)],
+    /// The curves, from back to front.
+    pub curves: &'a [Curve<'a>],
     /// Levels to compare with, each with its name.
     pub levels: &'a [(&'a str, f64)],
 }
 
-/// Sides of the picture in pixels, and the room left for the scales.
+/// One figure over steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve<'a> {
+    /// What the legend calls it; empty: it is not in the legend.
+    pub name: &'a str,
+    /// Points in rising order of steps.
+    pub points: &'a [(u64, f64)],
+}
+
+/// Sides of the picture in pixels, and the room left around the curves.
 const SIZE: (f64, f64) = (720.0, 360.0);
-const MARGIN: (f64, f64) = (56.0, 36.0);
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = 704.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 318.0;
+
+/// Colours of curves, told apart by people who see no red and on paper without colour.
+const COLOURS: [&str; 4] = ["#1f5fa8", "#d98324", "#4d9078", "#7a4b8c"];
 
 impl Plot<'_> {
     fn finite(&self) -> impl Iterator<Item = (u64, f64)> {
-        self.points.iter().copied().filter(|(_, y)| y.is_finite())
+        let points = self.curves.iter().flat_map(|curve| curve.points.iter().copied());
+        points.filter(|(_, y)| y.is_finite())
     }
 
     /// Lowest and highest value, levels included; a little apart if they are equal.
@@ -29,12 +45,12 @@ impl Plot<'_> {
     }
 
     fn steps(&self) -> (f64, f64) {
-        let first = self.points.first().map_or(0, |p| p.0) as f64;
-        let last = self.points.last().map_or(1, |p| p.0) as f64;
+        let steps = || self.curves.iter().flat_map(|curve| curve.points).map(|point| point.0);
+        let (first, last) = (steps().min().unwrap_or(0) as f64, steps().max().unwrap_or(1) as f64);
         (first, last.max(first + 1.0))
     }
 
-    /// The curve in braille dots, `columns` wide and `rows` high, with the scale at the left.
+    /// The curves in braille dots, `columns` wide and `rows` high, with the scale at the left.
     pub fn terminal(&self, columns: usize, rows: usize) -> String {
         let (low, high) = self.range();
         let (first, last) = self.steps();
@@ -45,9 +61,12 @@ impl Plot<'_> {
         }
         let column_of =
             |step: u64| (step as f64 - first) / (last - first) * (columns * 2 - 1) as f64;
-        let points: Vec<(f64, f64)> = self.finite().map(|(s, y)| (column_of(s), y)).collect();
-        for (column, y) in joined(&points) {
-            dots[row_of(y)][column] = true;
+        for curve in self.curves {
+            let finite = curve.points.iter().filter(|(_, y)| y.is_finite());
+            let points: Vec<(f64, f64)> = finite.map(|(step, y)| (column_of(*step), *y)).collect();
+            for (column, y) in joined(&points) {
+                dots[row_of(y)][column] = true;
+            }
         }
         let mut text = format!("{}\n", self.title);
         for row in 0..rows {
@@ -67,63 +86,126 @@ impl Plot<'_> {
         text
     }
 
-    /// The curve as a picture of its own, readable on light and dark pages.
+    /// The curves as a picture of its own, readable on light and dark pages.
     pub fn svg(&self) -> String {
-        let (low, high) = self.range();
-        let (first, last) = self.steps();
-        let ((width, height), (left, bottom)) = (SIZE, MARGIN);
-        let x = |step: f64| left + (step - first) / (last - first) * (width - left - 16.0);
-        let y = |value: f64| 30.0 + (high - value) / (high - low) * (height - bottom - 30.0);
-        let path: Vec<String> = self
-            .finite()
-            .map(|(step, value)| format!("{:.1},{:.1}", x(step as f64), y(value)))
-            .collect();
+        let (width, height) = SIZE;
+        let title = self.title;
+        let frame = Frame { steps: self.steps(), values: self.range() };
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-             font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n<title>{}</title>\n\
+             font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n<title>{title}</title>\n\
              <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
-             <text x=\"{left}\" y=\"18\" font-size=\"14\" fill=\"#222\">{}</text>\n",
-            self.title, self.title
+             <text x=\"{LEFT}\" y=\"18\" font-size=\"14\" fill=\"#222\">{title}</text>\n"
         );
-        for tick in 0..=4 {
-            let value = low + (high - low) * f64::from(tick) / 4.0;
-            let step = first + (last - first) * f64::from(tick) / 4.0;
-            let (tick_y, right, base) = (y(value), width - 16.0, height - bottom);
-            let _ = write!(
-                svg,
-                "<line x1=\"{left}\" x2=\"{right}\" y1=\"{tick_y:.1}\" y2=\"{tick_y:.1}\" \
-                 stroke=\"#ddd\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" \
-                 fill=\"#444\">{value:.2}</text>\n<text x=\"{:.1}\" y=\"{:.1}\" \
-                 text-anchor=\"middle\" fill=\"#444\">{step:.0}</text>\n",
-                left - 6.0,
-                tick_y + 4.0,
-                x(step),
-                base + 18.0,
-            );
-        }
-        for (name, level) in self.levels {
-            let line = y(*level);
-            let _ = write!(
-                svg,
-                "<line x1=\"{left}\" x2=\"{:.1}\" y1=\"{line:.1}\" y2=\"{line:.1}\" stroke=\"#a33\" \
-                 stroke-dasharray=\"6 4\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" \
-                 fill=\"#a33\">{name}</text>\n",
-                width - 16.0,
-                width - 20.0,
-                line - 5.0,
-            );
-        }
-        let _ = write!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.6\" \
-             points=\"{}\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" \
-             fill=\"#444\">step</text>\n</svg>\n",
-            path.join(" "),
-            width / 2.0,
-            height - 2.0,
+        svg.extend([self.legend(), frame.grid()]);
+        svg.extend(self.levels.iter().map(|(name, level)| frame.level(name, *level)));
+        svg.extend(
+            self.curves.iter().zip(colours).map(|(curve, colour)| frame.line(curve, colour)),
         );
+        svg + "</svg>\n"
+    }
+
+    fn coloured(&self) -> impl DoubleEndedIterator<Item = (&Curve<'_>, &'static str)> {
+        let colour = |number: usize| COLOURS[number % COLOURS.len()];
+        (0..self.curves.len()).map(move |number| (&self.curves[number], colour(number)))
+    }
+
+    /// Names of the curves in their colours, from the right end of the heading to the left.
+    fn legend(&self) -> String {
+        let mut right = RIGHT;
+        let mut svg = String::new();
+        for (curve, colour) in self.coloured().rev() {
+            let name = curve.name;
+            if name.is_empty() {
+                continue;
+            }
+            let text = format!(
+                "<text x=\"{right}\" y=\"18\" text-anchor=\"end\" fill=\"{colour}\">━ {name}</text>\n"
+            );
+            svg += &text;
+            // No page tells how wide a text will be: letters are seldom wider than this.
+            right -= 40.0 + 6.5 * name.chars().count() as f64;
+        }
         svg
     }
+}
+
+/// Where steps and values lie in the picture.
+struct Frame {
+    steps: (f64, f64),
+    values: (f64, f64),
+}
+
+impl Frame {
+    fn x(&self, step: f64) -> f64 {
+        LEFT + (step - self.steps.0) / (self.steps.1 - self.steps.0) * (RIGHT - LEFT)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        TOP + (self.values.1 - value) / (self.values.1 - self.values.0) * (BOTTOM - TOP)
+    }
+
+    /// Thin lines at round values, round steps below, and what they count.
+    fn grid(&self) -> String {
+        let (digits, values) = ticks(self.values);
+        let mut svg = String::new();
+        for value in values {
+            let y = self.y(value);
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\" \
+                 stroke=\"#e4e4e4\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" \
+                 fill=\"#444\">{value:.digits$}</text>",
+                LEFT - 8.0,
+                y + 4.0,
+            );
+        }
+        for step in ticks(self.steps).1.into_iter().filter(|step| step.fract() == 0.0) {
+            let (x, y) = (self.x(step), BOTTOM + 18.0);
+            let _ = writeln!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"#444\">{step}</text>"
+            );
+        }
+        let (x, y) = ((LEFT + RIGHT) / 2.0, BOTTOM + 36.0);
+        svg + &format!(
+            "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\" fill=\"#444\">step</text>\n"
+        )
+    }
+
+    /// A dashed line with its name above its left end.
+    fn level(&self, name: &str, level: f64) -> String {
+        let y = self.y(level);
+        format!(
+            "<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#a33\" \
+             stroke-dasharray=\"6 4\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#a33\" stroke=\"#fff\" \
+             stroke-width=\"4\" paint-order=\"stroke\">{name}</text>\n",
+            LEFT + 6.0,
+            y - 6.0,
+        )
+    }
+
+    fn line(&self, curve: &Curve, colour: &str) -> String {
+        let finite = curve.points.iter().filter(|(_, value)| value.is_finite());
+        let at = |(step, value): &(u64, f64)| {
+            format!("{:.1},{:.1}", self.x(*step as f64), self.y(*value))
+        };
+        let points = finite.map(at).collect::<Vec<_>>().join(" ");
+        format!(
+            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
+             stroke-linejoin=\"round\" points=\"{points}\"/>\n"
+        )
+    }
+}
+
+/// Round values within a range, at most eight, and the digits after the point that they need.
+fn ticks((low, high): (f64, f64)) -> (usize, Vec<f64>) {
+    let power = 10_f64.powf(((high - low) / 8.0).log10().floor());
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| high - low <= 8.0 * factor * power);
+    let step = factor.unwrap_or(10.0) * power;
+    let numbers = (low / step).ceil() as i64..=(high / step).floor() as i64;
+    let digits = (-step.log10().floor()).max(0.0) as usize;
+    (digits, numbers.map(|number| number as f64 * step).collect())
 }
 
 /// The points, and those on the lines between them, one for each column of dots.
@@ -156,10 +238,14 @@ fn cell(dots: &[Vec<bool>], row: usize, column: usize) -> char {
 mod tests {
     use super::*;
 
+    fn curve(points: &[(u64, f64)]) -> Curve<'_> {
+        Curve { name: "", points }
+    }
+
     #[test]
     fn a_falling_curve_goes_from_top_left_to_bottom_right() {
         let points: Vec<(u64, f64)> = (1..=40).map(|n| (n, 8.0 - n as f64 / 10.0)).collect();
-        let plot = Plot { title: "loss", points: &points, levels: &[("unigram", 6.0)] };
+        let plot = Plot { title: "loss", curves: &[curve(&points)], levels: &[("unigram", 6.0)] };
         let text = plot.terminal(20, 5);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("   7.900 │⠉"), "{text}");
@@ -170,8 +256,26 @@ mod tests {
     #[test]
     fn a_flat_or_broken_curve_is_drawn_without_complaint() {
         let points = [(1, 2.0), (2, f64::NAN), (3, 2.0)];
-        let plot = Plot { title: "flat", points: &points, levels: &[] };
+        let plot = Plot { title: "flat", curves: &[curve(&points)], levels: &[] };
         assert!(plot.terminal(30, 4).contains("2.500"));
         assert!(!plot.svg().contains("NaN"));
+    }
+
+    #[test]
+    fn several_curves_share_one_scale_and_are_named_in_their_colours() {
+        let (low, high) = ([(1, 0.0), (3, 10.0)], [(2, 20.0), (5, 40.0)]);
+        let curves = [Curve { name: "low", points: &low }, Curve { name: "high", points: &high }];
+        let svg = Plot { title: "two", curves: &curves, levels: &[] }.svg();
+        assert!(svg.contains("points=\"56.0,318.0 380.0,247.0\""), "{svg}");
+        assert!(svg.contains("points=\"218.0,176.0 704.0,34.0\""), "{svg}");
+        let name = |name: &str, colour| format!("fill=\"{colour}\">━ {name}<");
+        assert!(svg.contains(&name("low", COLOURS[0])) && svg.contains(&name("high", COLOURS[1])));
+    }
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks((0.6, 32.4)), (0, vec![5.0, 10.0, 15.0, 20.0, 25.0, 30.0]));
+        assert_eq!(ticks((-0.1, 0.3)).0, 2);
+        assert_eq!(ticks((1.0, 200.0)).1.len(), 4);
     }
 }
