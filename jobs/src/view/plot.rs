@@ -99,9 +99,7 @@ impl Plot<'_> {
         );
         svg.extend([self.legend(), frame.grid()]);
         svg.extend(self.levels.iter().map(|(name, level)| frame.level(name, *level)));
-        svg.extend(
-            self.curves.iter().zip(colours).map(|(curve, colour)| frame.line(curve, colour)),
-        );
+        svg.extend(self.coloured().map(|(curve, colour)| frame.line(curve, colour)));
         svg + "</svg>\n"
     }
 
