@@ -76,6 +76,27 @@ fn a_run_killed_twenty_times_ends_like_one_that_was_not() {
     }
 }
 
+#[test]
+fn an_interrupt_saves_and_says_so_with_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let dir = folder.path().join("run");
+    let path = dir.to_str().unwrap().to_string();
+    let steps = "stop=Steps(100000)";
+    let mut child =
+        troupe(&["run", "tests/jobs/tiny.ron", "--set", steps, "--dir", &path, "--quiet"], &cache);
+    while latest(&dir).ok().flatten().is_none() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        sleep(Duration::from_millis(20));
+    }
+    let before = state_step(&latest(&dir).unwrap().unwrap());
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let after = state(&dir);
+    assert!(before <= after.step && after.step < 100_000, "{before}, {}", after.step);
+}
+
 fn state_step(folder: &Path) -> u64 {
     State::load(folder).map_or(0, |state| state.step)
 }

@@ -140,6 +140,12 @@ pub enum Verb {
         /// Steps that are measured, after two that warm up.
         #[arg(long, default_value_t = 10)]
         steps: usize,
+        /// Sequences of a step.
+        #[arg(long, default_value_t = 8)]
+        sequences: usize,
+        /// Tokens of a sequence.
+        #[arg(long, default_value_t = 256)]
+        context: usize,
     },
     /// Let a trained model write.
     Generate {
@@ -167,7 +173,7 @@ pub enum Verb {
         from: PathBuf,
         /// A text file.
         #[arg(long, conflicts_with = "tokens", required_unless_present = "tokens")]
-        text: Option<PathBuf>,
+        file: Option<PathBuf>,
         /// Token numbers, between blanks.
         #[arg(long)]
         tokens: Option<String>,
@@ -179,8 +185,13 @@ pub enum Verb {
         /// Folder to write.
         to: PathBuf,
         /// Format of the weights.
-        #[arg(long, value_enum, default_value = "bf16")]
+        #[arg(long, value_enum, default_value = "f32")]
         dtype: Format,
+    },
+    /// Check a folder of transformers and print its model for a job.
+    Import {
+        /// The folder.
+        from: PathBuf,
     },
     /// Write a model with fresh weights as a folder that transformers loads.
     InitModel {

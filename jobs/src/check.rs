@@ -6,6 +6,7 @@ mod parts;
 use graphs::{ModelGraph, Plan};
 
 use crate::{
+    de::Poison,
     job::Job,
     report::Finding,
     source::Span,
@@ -23,10 +24,15 @@ pub struct Checked {
     pub plan: Option<Plan>,
 }
 
-/// Checks a job; the tree says where its values stand.
-pub fn check(job: &Job, tree: &Value) -> Checked {
-    let places = Places { tree };
+/// Checks a job; the tree says where its values stand, the poison which of them are invented.
+///
+/// A rule about an invented value is not checked: its mistake has been reported already.
+pub fn check(job: &Job, tree: &Value, poison: &Poison) -> Checked {
+    let places = Places { tree, poison };
     let mut checked = Checked::default();
+    if poison.has(tree.span) {
+        return checked;
+    }
     checked.findings.extend(parts::actors(job, places));
     checked.findings.extend(parts::numbers(job, places));
     checked.findings.extend(parts::plan_names(job, places));
@@ -38,9 +44,24 @@ pub fn check(job: &Job, tree: &Value) -> Checked {
 #[derive(Clone, Copy)]
 struct Places<'t> {
     tree: &'t Value,
+    poison: &'t Poison,
 }
 
 impl Places<'_> {
+    /// Whether every value at and below these paths is as its author wrote it, or left out.
+    fn sound(&self, paths: &[&str]) -> bool {
+        paths.iter().all(|path| match (self.tree.at(path), path.rsplit_once('.')) {
+            (Some(value), _) => !self.poison.spoils(value),
+            (None, Some((record, field))) => {
+                let record = self.tree.at(record);
+                record.is_none_or(|record| {
+                    !self.poison.has(record.span) && !self.poison.misses(record, field)
+                })
+            }
+            (None, None) => !self.poison.misses(self.tree, path),
+        })
+    }
+
     /// The place of a field, or of what it should stand in.
     fn of(&self, path: &str) -> Span {
         let value = self.tree.nearest(path);

@@ -16,6 +16,7 @@ pub mod huggingface;
 pub mod job;
 pub mod library;
 pub mod load;
+pub mod memory;
 mod overlay;
 mod parse;
 pub mod prepare;

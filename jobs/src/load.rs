@@ -4,7 +4,7 @@ use graphs::{ModelGraph, Plan};
 
 use crate::{
     check::check,
-    de,
+    code, de,
     job::{Job, Model},
     overlay::Overlay,
     parse::parse,
@@ -85,15 +85,15 @@ pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
 
 fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     let Overlay { sources, mut findings, .. } = overlay;
-    if tree.kind == Kind::Broken {
+    // After a bracket that is not closed, fields are not where their author sees them.
+    let is_torn = findings.iter().any(|finding| finding.code == code::UNCLOSED);
+    if tree.kind == Kind::Broken || is_torn {
         return Err(Report::new(findings, sources));
     }
     let (job, poison) = de::read::<Job>(&tree, &mut findings);
     let Some(job) = job else { return Err(Report::new(findings, sources)) };
-    let checked = check(&job, &tree);
-    findings.extend(checked.findings.into_iter().filter(|finding| {
-        !finding.places.iter().any(|place| poison.touches(place.span) || poison.misses(place.span))
-    }));
+    let checked = check(&job, &tree, &poison);
+    findings.extend(checked.findings);
     if !findings.is_empty() {
         return Err(Report::new(findings, sources));
     }

@@ -7,7 +7,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::{CommandFactory, Parser};
 use jobs::{
     Loaded, Report, Request,
-    commands::{bench, check, eval, explain, export, plan, resolve, run, sample, verify},
+    commands::{bench, check, eval, explain, export, import, plan, resolve, run, sample, verify},
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
@@ -20,6 +20,7 @@ const INVALID: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    silence_actors();
     let json = arguments.json;
     match verb(arguments) {
         Ok(code) => ExitCode::from(code),
@@ -35,6 +36,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// A panic of an actor is caught and told as the failure of its step; only one of this thread is
+/// printed where it happens.
+fn silence_actors() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some("main") {
+            print(panic);
+        }
+    }));
 }
 
 /// Why a verb did not do what it should.
@@ -81,13 +93,17 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             let job = loaded(job)?.job;
             return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
         }
-        Verb::Bench { job, steps } => return Ok(bench::bench(&loaded(job)?.job, steps, json)?),
+        Verb::Bench { job, steps, sequences, context } => {
+            let size = bench::Size { sequences, context, steps };
+            return Ok(bench::bench(&loaded(job)?.job, size, json)?);
+        }
         Verb::Generate { from, prompt, tokens, temperature, top_p, seed } => {
             let taste = sample::Taste { tokens, temperature, top_p, seed };
             return Ok(sample::generate(&from, &prompt, &taste, json)?);
         }
-        Verb::Eval { from, text, tokens } => {
-            let text = match (text, tokens) {
+        Verb::Import { from } => import::import(&from, json)?,
+        Verb::Eval { from, file, tokens } => {
+            let text = match (file, tokens) {
                 (Some(path), _) => eval::Text::File(path),
                 (None, tokens) => eval::Text::Tokens(tokens.unwrap_or_default()),
             };

@@ -7,8 +7,6 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use crate::de::suggestion;
-
 /// How the advice about a wrong unit begins.
 pub const UNITS: &str = "units are";
 
@@ -170,7 +168,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = parts(text)?;
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     let value = number * *factor as f64;
-    let is_exact = value >= 0.0 && value < 9e15 && value.fract() == 0.0;
+    let is_exact = (0.0..9e15).contains(&value) && value.fract() == 0.0;
     is_exact.then_some(value as u64)
 }
 
@@ -206,10 +204,9 @@ impl<T: Measure> Visitor<'_> for Reading<T> {
 fn refusal<T: Measure, E: Error>(got: &str) -> E {
     let units = T::units();
     let unit = parts(got.trim_matches('"')).map_or("", |(_, unit)| unit);
-    let near = suggestion(unit, units.iter().copied())
-        .or_else(|| units.iter().copied().find(|candidate| candidate.eq_ignore_ascii_case(unit)));
+    let near = units.iter().find(|candidate| candidate.eq_ignore_ascii_case(unit));
     let near = match near {
-        Some(near) if !unit.is_empty() && near != unit => format!("; did you mean `{near}`?"),
+        Some(near) if !unit.is_empty() && *near != unit => format!("; did you mean `{near}`?"),
         _ => String::new(),
     };
     E::custom(format!("expected {}, got {got}\n{UNITS} {}{near}", T::WHAT, units.join(", ")))

@@ -214,6 +214,8 @@ mod tests {
         assert!(line("model.layers: 5").ends_with("--set model.layers=5, over preset k2-nano:3"));
         let seed = line("seed: 2");
         assert!(seed.ends_with("--set seed=2, over --set seed=1, library job k2-nano:5"), "{seed}");
+        let new = loaded("k2-nano", &["plan.mesh.dp=2"]).origins();
+        assert!(new.contains("plans.main.mesh.dp: 2") && !new.contains(", over "), "{new}");
         assert!(line("model.hidden").ends_with("preset k2-nano:3"));
         assert!(line("plans.late.mesh.pp: 2").contains("library job k2-nano:11"), "{text}");
     }

@@ -142,7 +142,7 @@ impl Value {
 
     /// Notes that this value replaced another.
     pub fn beat(&mut self, old: Value) {
-        if old.span != self.span {
+        if old.span != self.span && old.kind != Kind::Broken {
             self.beaten.push(old.span);
         }
         self.beaten.extend(old.beaten);

@@ -10,7 +10,11 @@ use graphs::{
     schedule::{Interleaved, Schedule},
     spec::WeightGrad,
 };
-use ops::{Yarn, optim::{AdamW, MuonClip}};
+use jobs::job::Model;
+use ops::{
+    Yarn,
+    optim::{AdamW, MuonClip},
+};
 use serde::Serialize;
 
 /// One model, and how it is trained.
@@ -55,8 +59,7 @@ pub struct Steps {
     pub to: f64,
 }
 
-const RATE: Steps =
-    Steps { peak: 1e-2, warmup_steps: 3, decay_begin: 6, decay_steps: 4, to: 1e-3 };
+const RATE: Steps = Steps { peak: 1e-2, warmup_steps: 3, decay_begin: 6, decay_steps: 4, to: 1e-3 };
 
 /// What every drawn case starts from.
 fn drawn(name: &'static str, title: &'static str, seed: u64) -> Case {
@@ -119,7 +122,8 @@ fn plain() -> Case {
 }
 
 fn low_rank() -> Case {
-    let title = "low-rank queries, Kimi K2's YaRN, 2 shared experts, interleaved, pp 2, vpp 2, ep 2";
+    let title =
+        "low-rank queries, Kimi K2's YaRN, 2 shared experts, interleaved, pp 2, vpp 2, ep 2";
     let mut case = drawn("low-rank", title, 200);
     case.decoder.q_rank = Some(20);
     case.decoder.rope = 16;
@@ -140,7 +144,8 @@ fn low_rank() -> Case {
 }
 
 fn grouped() -> Case {
-    let title = "low-rank queries, 2 of 4 groups, 2 dense layers, clipping, GPipe, late W, pp 2, ep 2";
+    let title =
+        "low-rank queries, 2 of 4 groups, 2 dense layers, clipping, GPipe, late W, pp 2, ep 2";
     let mut case = drawn("grouped", title, 304);
     case.decoder.q_rank = Some(16);
     case.decoder.layers = 4;
@@ -177,30 +182,10 @@ fn stretched() -> Case {
 /// The model of the job `k2-nano`, whose logits alone are compared.
 fn nano() -> Case {
     let mut case = drawn("k2-nano", "the model of the job k2-nano, logits alone", 505);
-    case.decoder = Decoder {
-        layers: 4,
-        dense_layers: 1,
-        hidden: 256,
-        dense_width: 768,
-        vocab: 4096,
-        heads: 4,
-        q_rank: Some(96),
-        kv_rank: 64,
-        nope: 32,
-        rope: 16,
-        value: 32,
-        experts: 16,
-        experts_per_token: 4,
-        shared_experts: 1,
-        expert_width: 128,
-        groups: 1,
-        groups_per_token: 1,
-        scaling: 2.0,
-        rope_theta: 5e4,
-        yarn: None,
-        norm_eps: 1e-6,
-        init_std: 0.02,
+    let Ok(Model::Decoder(decoder)) = jobs::load_model("k2-nano") else {
+        unreachable!("the library holds k2-nano, a decoder")
     };
+    case.decoder = decoder;
     case.sequences = 2;
     case.context = 128;
     case.steps = 0;

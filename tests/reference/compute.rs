@@ -17,14 +17,20 @@ use super::cases::{Case, Draws};
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// What came out of a case.
-pub struct Computed {
-    /// The model before the first step.
+/// What a case starts from, the same for both sides.
+pub struct Input {
+    /// The model.
+    pub graph: ModelGraph,
+    /// Its values before the first step.
     pub start: Tensors,
     /// Tokens of all steps, or of one if nothing is trained, `[steps, sequences, context]`.
     pub tokens: Tensor,
     /// The token after each.
     pub targets: Tensor,
+}
+
+/// What came out of a case.
+pub struct Computed {
     /// Logits of the first step's tokens before any update, `[sequences, context, v]`.
     pub logits: Tensor,
     /// Mean negative log-likelihood of the first step's targets, by [`Inference`].
@@ -48,15 +54,20 @@ pub struct Trained {
     pub parameters: Tensors,
 }
 
-/// Computes a case from its seed.
-pub fn compute(case: &Case) -> Result<Computed> {
+/// Draws what a case starts from.
+pub fn input(case: &Case) -> Result<Input> {
     let graph = ModelGraph::new(&case.decoder.expand()).map_err(|errors| anyhow!("{errors:?}"))?;
     let start = start(case, &graph)?;
     let (tokens, targets) = text(case)?;
-    let model = Inference::new(graph.clone(), &start, DType::F32)?;
-    let (logits, loss) = evaluate(case, &model, tokens.i32(), targets.i32());
-    let trained = if case.steps == 0 { Trained::default() } else { train(case, graph, &start)? };
-    Ok(Computed { start, tokens, targets, logits, loss, trained })
+    Ok(Input { graph, start, tokens, targets })
+}
+
+/// Computes a case.
+pub fn compute(case: &Case, input: &Input) -> Result<Computed> {
+    let model = Inference::new(input.graph.clone(), &input.start, DType::F32)?;
+    let (logits, loss) = evaluate(case, &model, input.tokens.i32(), input.targets.i32());
+    let trained = if case.steps == 0 { Trained::default() } else { train(case, input)? };
+    Ok(Computed { logits, loss, trained })
 }
 
 /// Fresh values, with gains and biases moved away from the ones and zeros that hide mistakes.
@@ -66,7 +77,8 @@ fn start(case: &Case, graph: &ModelGraph) -> Result<Tensors> {
     let mut draws = Draws(case.seed ^ 0xb1a5);
     let mut start = Tensors::new();
     for parameter in graph.parameters() {
-        let tensor = fresh.remove(&parameter.name).ok_or_else(|| anyhow!("no {}", parameter.name))?;
+        let tensor =
+            fresh.remove(&parameter.name).ok_or_else(|| anyhow!("no {}", parameter.name))?;
         let amount = match (parameter.spec.rule, tensor.shape().len()) {
             (Rule::Balance, _) => 0.05,
             (_, 1) => 0.2,
@@ -105,8 +117,8 @@ fn evaluate(case: &Case, model: &Inference, tokens: &[i32], targets: &[i32]) -> 
 }
 
 /// Trains through the actors.
-fn train(case: &Case, graph: ModelGraph, start: &Tensors) -> Result<Trained> {
-    let mut cluster = cluster(case, graph, start.clone())?;
+fn train(case: &Case, input: &Input) -> Result<Trained> {
+    let mut cluster = cluster(case, input.graph.clone(), input.start.clone())?;
     let mut trained = Trained::default();
     for step in 0..case.steps {
         let report = cluster.step()?;
@@ -122,7 +134,7 @@ fn train(case: &Case, graph: ModelGraph, start: &Tensors) -> Result<Trained> {
         }
     }
     let mut all = cluster.snapshot()?.tensors;
-    all.retain(|name, _| start.contains_key(name));
+    all.retain(|name, _| input.start.contains_key(name));
     trained.parameters = all;
     Ok(trained)
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compares Troupe with PyTorch. Needs the packages of requirements.txt in $PYTHON (python3 if unset).
+# Compares Troupe with PyTorch; exits with 1 if they differ. $PYTHON, python3 if unset, needs the
+# packages of requirements.txt.
 # Arguments go to check.py: `run.sh --bless` rewrites the golden files.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

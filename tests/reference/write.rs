@@ -19,25 +19,26 @@ mod compute;
 
 use crate::{
     cases::Case,
-    compute::{Computed, compute},
+    compute::{Computed, Input},
 };
 
 fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).context("usage: reference DIR")?;
     for case in cases::cases() {
         println!("{}: seed {}, {}", case.name, case.seed, case.title);
-        let computed = compute(&case).with_context(|| format!("case {}", case.name))?;
-        write(&Path::new(&folder).join(case.name), &case, computed)?;
+        let input = compute::input(&case)?;
+        let computed = compute::compute(&case, &input)?;
+        write(&Path::new(&folder).join(case.name), &case, input, computed)?;
     }
     Ok(())
 }
 
-fn write(folder: &Path, case: &Case, computed: Computed) -> Result<()> {
+fn write(folder: &Path, case: &Case, input: Input, computed: Computed) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let Computed { start, trained, .. } = &computed;
+    let trained = &computed.trained;
     let tokenizer = Tokenizer::open(&Choice::Bytes, Box::new(std::iter::empty()), folder)?;
     let export = folder.join("export");
-    huggingface::write(&export, &case.decoder, case.context, start, &tokenizer, DType::F32)?;
+    huggingface::write(&export, &case.decoder, case.context, &input.start, &tokenizer, DType::F32)?;
     let said = json!({
         "case": case,
         "loss": computed.loss,
@@ -45,16 +46,16 @@ fn write(folder: &Path, case: &Case, computed: Computed) -> Result<()> {
         "clipped_heads": trained.clipped_heads,
     });
     fs::write(folder.join("case.json"), serde_json::to_string_pretty(&said)?)?;
-    let tensors = named(case, computed);
+    let tensors = named(case, input, computed);
     let views: Result<Vec<_>> = tensors.iter().map(|(name, t)| Ok((name, view(t)?))).collect();
     safetensors::serialize_to_file(views?, None, &folder.join("ours.safetensors"))?;
     Ok(())
 }
 
 /// Everything that came out, under the names that `check.py` asks for.
-fn named(case: &Case, computed: Computed) -> BTreeMap<String, Tensor> {
-    let Computed { tokens, targets, logits, trained, .. } = computed;
-    let figures = [("tokens", tokens), ("targets", targets), ("logits", logits)];
+fn named(case: &Case, input: Input, computed: Computed) -> BTreeMap<String, Tensor> {
+    let Computed { logits, trained, .. } = computed;
+    let figures = [("tokens", input.tokens), ("targets", input.targets), ("logits", logits)];
     let mut all: BTreeMap<_, _> = figures.map(|(name, t)| (name.to_string(), t)).into();
     let under = |kind: &'static str| move |(name, t)| (format!("{kind}.{name}"), t);
     all.extend(trained.gradients.into_iter().map(under("gradient")));

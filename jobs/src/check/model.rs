@@ -10,6 +10,9 @@ use crate::{
 
 /// Builds the model and lowers it under the plan, as far as the job allows.
 pub fn lower(job: &Job, places: Places<'_>, checked: &mut Checked) {
+    if !places.sound(&["model"]) {
+        return;
+    }
     match job.model.graph() {
         None => return,
         Some(Err(errors)) => {
@@ -24,6 +27,15 @@ pub fn lower(job: &Job, places: Places<'_>, checked: &mut Checked) {
     else {
         return;
     };
+    let plan = match &job.plan {
+        PlanChoice::Named(name) => format!("plans.{name}"),
+        PlanChoice::Inline(_) => "plan".to_string(),
+    };
+    let [batch, context, lanes] =
+        ["batch", "context", "lanes"].map(|field| format!("actors.{learner}.{field}"));
+    if !places.sound(&[&plan, &batch, &context, &lanes]) {
+        return;
+    }
     let is_whole = train.context.0 > 0 && train.batch.0.is_multiple_of(train.context.0);
     if !is_whole || train.batch.0 == 0 || train.lanes == Some(0) {
         return;

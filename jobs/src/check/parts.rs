@@ -13,7 +13,7 @@ use crate::{
 pub fn actors(job: &Job, places: Places<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let learners: Vec<&str> = job.learners().map(|(name, _)| name).collect();
-    if learners.is_empty() {
+    if learners.is_empty() && places.sound(&["actors"]) {
         let finding = Finding::new(code::LEARNER, "no actor learns");
         let place = places.of("actors");
         findings.push(finding.at(place, "").help("add `\"learner\": Train(..),`"));
@@ -27,8 +27,13 @@ pub fn actors(job: &Job, places: Places<'_>) -> Vec<Finding> {
         let path = format!("actors.{name}");
         match actor {
             Actor::Corpus(_) => {}
-            Actor::Mix(mix) => findings.extend(parts_of_mix(job, mix, &path, places)),
-            Actor::Train(train) => findings.extend(losses(job, train, &path, places)),
+            Actor::Mix(mix) if places.sound(&[&path]) => {
+                findings.extend(parts_of_mix(job, mix, &path, places));
+            }
+            Actor::Train(train) if places.sound(&[&format!("{path}.loss")]) => {
+                findings.extend(losses(job, train, &path, places));
+            }
+            Actor::Mix(_) | Actor::Train(_) => {}
         }
     }
     findings
@@ -92,7 +97,7 @@ fn not_positive(path: &str, got: &str, places: Places<'_>) -> Finding {
 /// Numbers of the learner and the run that must be positive or fit each other.
 pub fn numbers(job: &Job, places: Places<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if job.stop.steps(1) == 0 {
+    if job.stop.steps(1) == 0 && places.sound(&["stop"]) {
         findings.push(not_positive("stop", "0", places));
     }
     if job.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.keep == 0) {
@@ -100,10 +105,16 @@ pub fn numbers(job: &Job, places: Places<'_>) -> Vec<Finding> {
     }
     for (name, train) in job.learners() {
         let path = format!("actors.{name}");
-        findings.extend(batch(train, &path, places));
-        findings.extend(rate(train, &path, places));
+        if places.sound(&[&format!("{path}.batch"), &format!("{path}.context")]) {
+            findings.extend(batch(train, &path, places));
+        }
+        if places.sound(&[&format!("{path}.lr")]) {
+            findings.extend(rate(train, &path, places));
+        }
     }
-    findings.extend(vocabulary(job, places));
+    if places.sound(&["model", "tokenizer"]) {
+        findings.extend(vocabulary(job, places));
+    }
     findings
 }
 
@@ -184,7 +195,7 @@ fn vocabulary(job: &Job, places: Places<'_>) -> Option<Finding> {
 /// The named plan must exist.
 pub fn plan_names(job: &Job, places: Places<'_>) -> Option<Finding> {
     let PlanChoice::Named(name) = &job.plan else { return None };
-    if job.plans.contains_key(name) {
+    if job.plans.contains_key(name) || !places.sound(&["plan", "plans"]) {
         return None;
     }
     let known: Vec<&str> = job.plans.keys().map(String::as_str).collect();

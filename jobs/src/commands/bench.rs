@@ -1,5 +1,6 @@
 //! `bench`: tokens per second of training, with the data in memory.
 
+use graphs::{ModelGraph, Plan, plan::Batch};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -7,19 +8,31 @@ use crate::{
     commands::verify::Recorded,
     exit::Failure,
     job::Job,
-    prepare,
+    memory, prepare,
     view::progress::{bytes, grouped},
 };
 
-/// Trains on random tokens and prints speed figures, medians over `steps` steps after two that
-/// warm up.
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Sequences of a step; the same for every job unless asked, so that figures compare.
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    pub context: usize,
+    /// Steps, after two that warm up.
+    pub steps: usize,
+}
+
+/// Trains on random tokens and prints speed figures, medians over the steps.
 ///
 /// # Errors
 ///
 /// A plan that does not fit, a failing actor.
-pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
+pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
     let network = prepare::network(job)?;
-    let plan = prepare::plan(job, &network.graph, None, None)?;
+    let plan = plan(job, &network.graph, size)?;
+    memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
+    let steps = size.steps;
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
     let feed = Recorded {
@@ -62,6 +75,20 @@ pub fn bench(job: &Job, steps: usize, as_json: bool) -> Result<u8, Failure> {
         println!("{} held at most", bytes(memory));
     }
     Ok(0)
+}
+
+/// The job's plan for a batch of the given size.
+fn plan(job: &Job, graph: &ModelGraph, size: Size) -> Result<Plan, Failure> {
+    let spec = job.plan();
+    let lanes = spec.mesh.data_ranks();
+    let Size { sequences, context, .. } = size;
+    let batch = Batch { sequences, context, microbatch: spec.microbatch, lanes };
+    let refused = |mistakes: Vec<graphs::PlanError>| {
+        let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let what = format!("a step of {sequences} sequences does not fit the plan");
+        Failure::usage(format!("{what}: {}", said.join("; ")))
+    };
+    graphs::lower(graph, spec, batch).map_err(refused)
 }
 
 /// Tokens that follow no rule, keyed by seed and step.

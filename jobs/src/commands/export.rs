@@ -6,7 +6,7 @@ use graphs::Decoder;
 use ops::{DType, Tensor, optim::MuonClip, optim::Optimizer};
 use runtime::init::Initial;
 
-use crate::{data::Tokenizer, exit::Failure, folder, huggingface, prepare};
+use crate::{data::Tokenizer, exit::Failure, folder, huggingface, memory, prepare};
 
 /// Writes the model of a checkpoint for other programs.
 ///
@@ -39,6 +39,8 @@ pub fn weights(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
 /// What is wrong with the numbers of the model or the folder.
 pub fn init_model(decoder: &Decoder, seed: u64, to: &Path, dtype: DType) -> Result<u8, Failure> {
     let graph = prepare::of_decoder(decoder)?;
+    // Values, their bytes in the file's format, and the file's copy of them in the page cache.
+    memory::fits(2 * memory::of_values(&graph), "writing this model")?;
     let optimizer = Optimizer::MuonClip(MuonClip::default());
     let none = BTreeMap::new();
     let initial = Initial::new(&graph, &optimizer, seed, &none)?;

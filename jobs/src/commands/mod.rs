@@ -5,6 +5,7 @@ pub mod check;
 pub mod eval;
 pub mod explain;
 pub mod export;
+pub mod import;
 pub mod plan;
 pub mod resolve;
 pub mod run;

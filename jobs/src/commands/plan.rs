@@ -18,7 +18,8 @@ pub enum Level {
     /// Channels between actors.
     Route,
     /// Order of work of each stage.
-    Order,
+    #[value(alias = "order")]
+    Orders,
     /// Instructions of each actor.
     Program,
 }
@@ -40,7 +41,7 @@ pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> Result<String, Fail
         Level::Model => text::model(graph),
         Level::Place => text::place(graph, plan),
         Level::Route => text::route(plan),
-        Level::Order => text::orders(&plan.orders),
+        Level::Orders => text::orders(&plan.orders),
         Level::Program => text::programs(plan),
     };
     Ok(if as_json {

@@ -19,6 +19,7 @@ use crate::{
     exit::{Failure, INTERRUPTED},
     folder, huggingface,
     job::{Export, Job, Metrics, Stop as JobStop},
+    memory,
     prepare::{self, Network},
     quantity::Every as JobEvery,
     train::{Checkpoints, Every, Orders, Outcome, Stop, train},
@@ -27,6 +28,9 @@ use crate::{
         progress::grouped,
     },
 };
+
+/// What the sample at the end of a run begins with.
+const PROMPT: &str = "pub fn";
 
 /// What `run` and `resume` are told beside the job.
 #[derive(Debug, Default)]
@@ -95,6 +99,7 @@ impl Run<'_> {
     fn start(&self, state: Option<State>) -> Result<u8, Failure> {
         let network = prepare::network(self.job)?;
         let plan = prepare::plan(self.job, &network.graph, None, None)?;
+        memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
         let data = self.options.data.as_ref();
         let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
         let vocab = prepare::vocabulary(&network.graph);
@@ -206,13 +211,13 @@ impl Run<'_> {
         let plot = Plot { title: &title, curves: &curves, levels: &levels };
         folder::put(&self.dir.join("loss.svg"), &plot.svg())?;
         let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed: self.job.seed };
-        let written = sample::write(inference, tokenizer, "fn ", &taste)?;
+        let written = sample::write(inference, tokenizer, PROMPT, &taste)?;
         let last = outcome.losses.last().map(|(_, loss)| *loss);
         if self.options.json {
             println!("{}", self.summary(outcome, unigram, last, export.as_deref()));
         } else {
             println!("\n{}", plot.terminal(64, 12));
-            println!("the model writes:\n{}\n", indented(&format!("fn {written}")));
+            println!("the model writes:\n{}\n", indented(&format!("{PROMPT}{written}")));
             let say = |what: &str, path: Option<&Path>| {
                 if let Some(path) = path {
                     println!("{what:<12}{}", path.display());

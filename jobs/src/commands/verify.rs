@@ -11,7 +11,7 @@ use crate::{
     exit::Failure,
     folder,
     job::Job,
-    prepare,
+    memory, prepare,
     verify::{Difference, Trace, first_difference, trace},
 };
 
@@ -37,6 +37,7 @@ pub fn verify(job: &Job, plans: &[String], steps: usize, options: &Options) -> R
     for name in &names {
         let network = prepare::network(job)?;
         let plan = prepare::plan(job, &network.graph, Some(name), Some(lanes))?;
+        memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
         let setup = prepare::setup(job, network, plan, None);
         let feed = Box::new(Recorded { steps: steps_text.clone(), next: 0 });
         let one = trace(name, setup, feed, steps)?;

@@ -92,10 +92,10 @@ impl Mistake {
         details.key = Some(value.span);
         details.shown.get_or_insert(value.span);
         details.found = value.described();
-        if let What::Type { expected } = &details.what {
-            if details.hint.is_empty() {
-                details.hint = type_hint(expected, value);
-            }
+        if let What::Type { expected } = &details.what
+            && details.hint.is_empty()
+        {
+            details.hint = type_hint(expected, value);
         }
         self
     }

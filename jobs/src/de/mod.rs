@@ -32,17 +32,27 @@ const MISTAKES: usize = 100;
 pub struct Poison(BTreeSet<(Span, &'static str)>);
 
 impl Poison {
-    /// Whether an invented value stands at or in this place, or around it.
-    pub fn touches(&self, span: Span) -> bool {
-        self.0.iter().any(|(place, field)| field.is_empty() && place.overlaps(span))
+    /// Whether a value, or anything in it, had to be invented.
+    pub fn spoils(&self, value: &Value) -> bool {
+        let parts = |items: &[Value]| items.iter().any(|item| self.spoils(item));
+        let is_own = self.has(value.span) || self.missing(value.span).next().is_some();
+        is_own
+            || match &value.kind {
+                Kind::Broken => true,
+                Kind::List(items) | Kind::Tuple { items, .. } => parts(items),
+                Kind::Map(entries) => entries.iter().any(|(_, value)| self.spoils(value)),
+                Kind::Record { fields, .. } => fields.iter().any(|f| self.spoils(&f.value)),
+                _ => false,
+            }
     }
 
-    /// Whether a value was invented for a field that is missing in this record.
-    pub fn misses(&self, record: Span) -> bool {
-        self.missing(record).next().is_some()
+    /// Whether a field is missing in this record and had to be invented.
+    pub fn misses(&self, record: &Value, field: &str) -> bool {
+        self.missing(record.span).any(|missing| missing == field)
     }
 
-    fn has(&self, span: Span) -> bool {
+    /// Whether the value at exactly this place is invented, or the field of this name skipped.
+    pub fn has(&self, span: Span) -> bool {
         self.0.contains(&(span, ""))
     }
 

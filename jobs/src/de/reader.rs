@@ -85,6 +85,9 @@ impl<'de> Reader<'de> {
     pub fn items<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Mistake> {
         let items: &[Value] = match &self.value.kind {
             Kind::Tuple { items, .. } if self.name().is_none() => items,
+            Kind::List(_) => {
+                return Err(self.kind(&format!("{count} values in ( )"), "write ( ), not [ ]"));
+            }
             _ => return Err(self.kind(&format!("{count} values in ( )"), "")),
         };
         if items.len() != count {
@@ -238,6 +241,6 @@ impl Reader<'_> {
             },
             _ => format!("{owner} has {list}"),
         };
-        self.kind(&format!("a name of {owner}"), &hint)
+        self.kind(&format!("a variant of {owner}"), &hint)
     }
 }

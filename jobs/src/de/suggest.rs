@@ -4,12 +4,14 @@
 pub fn suggestion<'a>(name: &str, accepted: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let name = plain(name);
-    let far = 1 + name.len() / 4;
+    let far = (name.len() / 3).max(1);
     accepted
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name, &plain(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= far && *distance < candidate.len())
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, candidate)| {
+            (*distance, !plain(candidate).starts_with(name.chars().next().unwrap_or(' ')))
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -36,5 +38,7 @@ mod tests {
         assert_eq!(suggestion("MoE", ["Mla", "Moe"]), Some("Moe"));
         assert_eq!(suggestion("colour", ["pp", "stages", "schedule"]), None);
         assert_eq!(suggestion("x", ["y"]), None);
+        assert_eq!(suggestion("topk", ["nope", "rope"]), None);
+        assert_eq!(suggestion("epp", ["pp", "ep"]), Some("ep"));
     }
 }

@@ -198,7 +198,7 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "clip",
-        "Largest norm of the whole gradient; left out: no limit.",
+        "Norm of the whole gradient above which those of AdamW's parameters are scaled down.",
         "clip: 1.0",
     ),
     entry(Topic::Field, "dir", "Folder of the run.", "dir: \"runs/mine\""),

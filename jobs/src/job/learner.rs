@@ -28,7 +28,8 @@ pub struct Train {
     pub lr: LearningRate,
     /// Rule that turns gradients into weights.
     pub optimizer: Optimizer,
-    /// Largest norm of the whole gradient; left out: no limit.
+    /// Norm of the whole gradient above which the gradients of AdamW's parameters are scaled
+    /// down to it; Muon does not feel the scale of a gradient. Left out: no limit.
     #[serde(default)]
     pub clip: Option<f32>,
 }

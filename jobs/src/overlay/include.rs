@@ -40,7 +40,7 @@ impl Overlay {
         match base.text() {
             Some(name) => {
                 let lower = self.job(name, base.span);
-                if lower.kind == Kind::Broken { tree } else { self.merge(lower, tree) }
+                if lower.kind == Kind::Broken { lower } else { self.merge(lower, tree) }
             }
             None => {
                 let message = format!("expected the path of a job, found {}", base.described());
@@ -55,7 +55,10 @@ impl Overlay {
         let message = format!("`{name}` is no file and no library job");
         let near = suggestion(name, jobs.iter().copied());
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        let help = format!("library jobs are {}{near}", jobs.join(", "));
+        let help = match library::find(library::MODELS, name) {
+            Some(_) => format!("it is a model; write `model: Preset({name:?})` in a job"),
+            None => format!("library jobs are {}{near}", jobs.join(", ")),
+        };
         self.findings.push(Finding::new(code::LIBRARY, message).at(from, "").help(help));
         broken(from)
     }
@@ -95,7 +98,7 @@ impl Overlay {
     /// The value behind `File("x.ron")` or `Preset("x")`; any other value as it is.
     pub fn opened(&mut self, value: Value) -> Value {
         if let Some((name, span)) = value.wrapped("Preset") {
-            return self.preset(&name.to_string(), span);
+            return self.preset(name, span);
         }
         match value.wrapped("File") {
             Some((path, span)) if path.ends_with(".ron") => {

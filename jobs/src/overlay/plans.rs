@@ -95,10 +95,10 @@ impl Overlay {
 
 /// A plan may be written `Plan(..)`; the name says nothing more.
 fn unnamed(mut plan: Value) -> Value {
-    if let Kind::Record { name, .. } = &mut plan.kind {
-        if name.as_ref().is_some_and(|name| name.text == "Plan") {
-            *name = None;
-        }
+    if let Kind::Record { name, .. } = &mut plan.kind
+        && name.as_ref().is_some_and(|name| name.text == "Plan")
+    {
+        *name = None;
     }
     plan
 }

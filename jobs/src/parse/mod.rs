@@ -16,10 +16,11 @@ const DEPTH: usize = 100;
 /// Reads the one value of a text; what could not be read is [`Kind::Broken`].
 pub fn parse(text: &str, source: SourceId, findings: &mut Vec<Finding>) -> Value {
     let tokens = tokens(text, source, findings);
-    let mut parser = Parser { tokens, at: 0, depth: 0, findings };
+    let mut parser = Parser { tokens, at: 0, depth: 0, open: Vec::new(), findings };
     let value = parser.value();
     let (token, span) = parser.current();
-    if token != Token::End && !matches!(value.kind, Kind::Broken) {
+    let is_torn = parser.findings.iter().any(|finding| finding.code == code::UNCLOSED);
+    if token != Token::End && !is_torn && !matches!(value.kind, Kind::Broken) {
         let message = format!("expected the end of the file, found {}", shown(&token));
         parser.findings.push(Finding::new(code::SYNTAX, message).at(span, "one value is enough"));
     }
@@ -30,6 +31,8 @@ struct Parser<'t> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     depth: usize,
+    /// Brackets that close what is open, innermost last.
+    open: Vec<char>,
     findings: &'t mut Vec<Finding>,
 }
 
@@ -117,7 +120,15 @@ impl Parser<'_> {
     }
 
     /// Reads entries up to the closing bracket; returns the place of the bracket.
-    fn entries(&mut self, open: Span, close: char, mut entry: impl FnMut(&mut Self)) -> Span {
+    fn entries(&mut self, open: Span, close: char, entry: impl FnMut(&mut Self)) -> Span {
+        self.open.push(close);
+        let end = self.entries_to(open, close, entry);
+        self.open.pop();
+        end
+    }
+
+    /// A bracket that closes something further out is left to it.
+    fn entries_to(&mut self, open: Span, close: char, mut entry: impl FnMut(&mut Self)) -> Span {
         loop {
             let (token, span) = self.current();
             match token {
@@ -126,11 +137,22 @@ impl Parser<'_> {
                     let message = format!("expected `{close}`, found {}", shown(&token));
                     let finding = Finding::new(code::UNCLOSED, message).at(span, "");
                     self.findings.push(finding.at(open, "to close this"));
-                    return self.advance().1;
+                    if matches!(token, Token::Mark(c) if self.open.contains(&c)) {
+                        return span;
+                    }
+                    self.advance();
+                    self.at += usize::from(self.next_is(0, ','));
+                    continue;
                 }
                 Token::End => {
                     let message = format!("`{close}` is missing");
                     self.report(code::UNCLOSED, open, &message, "this is not closed");
+                    return span;
+                }
+                // A name with a colon in a list is a field of the record around it.
+                Token::Word(_) if close == ']' && self.next_is(1, ':') => {
+                    let message = "`]` is missing";
+                    self.report(code::UNCLOSED, open, message, "this is not closed");
                     return span;
                 }
                 Token::Mark(',') => {
@@ -156,6 +178,7 @@ impl Parser<'_> {
                 self.advance();
             }
             Token::Mark(')' | ']' | '}') | Token::End => {}
+            _ if self.tokens[self.at.saturating_sub(1)].0 == Token::Mark(',') => {}
             _ => {
                 let span = self.tokens[self.at.saturating_sub(1)].1;
                 self.report(code::COMMA, span.behind(), "a comma is missing", "write `,` here");
@@ -336,7 +359,9 @@ mod tests {
             ("(a: , b: 2)", vec!["S001"]),
             ("(a: 1, a: 3, b: 2)", vec!["S008"]),
             ("(a: 15.5T, # note\n b: 2)", vec!["S003", "S004"]),
-            ("(a: [1, 2), b: 2)", vec!["S006"]),
+            ("(a: [1, 2}, 3], b: 2)", vec!["S006"]),
+            ("(b: 2, a: [1, (2])", vec!["S006"]),
+            ("(a: [1, 2, b: 2)", vec!["S006"]),
             ("(a: X((c: 1)), b: 2)", vec!["S007"]),
             ("(a: 1, b: 2", vec!["S006"]),
             ("(a: 1,, b: 2)", vec!["S001"]),

@@ -1,0 +1,64 @@
+//! Whether a model fits the memory of this machine, asked before it is allocated.
+
+use graphs::{ModelGraph, Plan};
+
+use crate::{exit::Failure, view::progress::bytes};
+
+/// The memory of this machine is too small.
+const OUT_OF_MEMORY: u8 = 13;
+
+/// Bytes that can be allocated; nothing where the system does not tell.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Refuses what needs more memory than there is.
+///
+/// # Errors
+///
+/// A [`Failure`] with both figures and exit code 13.
+pub fn fits(needed: u64, what: &str) -> Result<(), Failure> {
+    refuse(needed, available(), what)
+}
+
+fn refuse(needed: u64, available: Option<u64>, what: &str) -> Result<(), Failure> {
+    match available {
+        Some(available) if available < needed => {
+            let (needed, available) = (bytes(needed as usize), bytes(available as usize));
+            let text = format!("{what} needs about {needed}, and {available} are available");
+            Err(Failure { code: OUT_OF_MEMORY, text })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the values of a model in f32.
+pub fn of_values(graph: &ModelGraph) -> u64 {
+    graph.parameters().iter().map(|parameter| 4 * parameter.elements() as u64).sum()
+}
+
+/// Bytes of weights, masters, gradients and optimizer states of all actors, without activations.
+///
+/// Each replica and expert rank holds its weights and one gradient for each of its lanes; master
+/// and state (up to two moments) stand once.
+pub fn of_training(graph: &ModelGraph, plan: &Plan) -> u64 {
+    let copies = plan.mesh.data_ranks() + plan.batch.lanes + 3;
+    of_values(graph) * copies as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_figures() {
+        let failure = refuse(3 << 40, Some(16 << 30), "training this").unwrap_err();
+        assert_eq!(failure.code, 13);
+        assert_eq!(failure.text, "training this needs about 3.0 TiB, and 16.0 GiB are available");
+        assert!(refuse(1, Some(2), "a little").is_ok());
+        assert!(refuse(u64::MAX, None, "on a system that does not tell").is_ok());
+    }
+}
