@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let job = load(&Request { job: TINY.into(), sets, ..Request::default() })?.job;
     let graph = ModelGraph::new(&model(257)).expect("the nodes fit each other");
     let plan = prepare::plan(&job, &graph, None, None)?;
-    print!("{}\n{}", graph.text(), graphs::text::place(&graph, &plan));
+    print!("{}\n{}", graphs::text::model(&graph), graphs::text::place(&graph, &plan));
 
     let (feed, _) = prepare::text(&job, &graph, None, &temp_dir().join("troupe-cache"))?;
     let network = prepare::Network { graph, decoder: None, tensors: BTreeMap::new() };

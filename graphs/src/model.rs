@@ -217,9 +217,4 @@ impl ModelGraph {
         let spec = &self.node(open).outputs[port];
         spec.kind == ops::Kind::Activation && spec.dims.first() == Some(&ops::Dim::Tokens)
     }
-
-    /// Every node with its shapes and sources, a line each.
-    pub fn text(&self) -> String {
-        crate::text::model(self)
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use graphs::plan::{Cargo, ChannelId, Instruction, Side, Visit};
+use graphs::plan::{Cargo, ChannelId, Side, Visit};
 use ops::{Kind, Tensor};
 
 use crate::{
@@ -215,50 +215,6 @@ impl Worker {
         let spec = |(node, port): &Port| self.brief.graph.node(*node).outputs[*port].kind;
         let inputs = self.visit(chunk, visit).inputs.iter();
         inputs.filter(|port| spec(port) != Kind::Index).copied().collect()
-    }
-}
-
-/// An instruction in words, as failures and the watchdog tell it.
-pub(crate) fn describe(worker: &Worker, instruction: Instruction) -> String {
-    let chunk_of = |segment| match worker.me.side {
-        Side::Stage => format!("segment {segment}"),
-        Side::Experts => format!("visit {segment}"),
-    };
-    match instruction {
-        Instruction::Receive { channel, microbatch } => {
-            let cargo = worker.brief.plan.channels[channel].cargo;
-            format!("receive {} of microbatch {microbatch}", name(cargo))
-        }
-        Instruction::Send { channel, microbatch } => {
-            let cargo = worker.brief.plan.channels[channel].cargo;
-            format!("send {} of microbatch {microbatch}", name(cargo))
-        }
-        Instruction::Forward { chunk, segment, microbatch } => {
-            format!("{chunk}F{microbatch}, {}", chunk_of(segment))
-        }
-        Instruction::BackwardInput { chunk, segment, microbatch } => {
-            format!("{chunk}I{microbatch}, {}", chunk_of(segment))
-        }
-        Instruction::BackwardWeight { chunk, segment, microbatch } => {
-            format!("{chunk}W{microbatch}, {}", chunk_of(segment))
-        }
-    }
-}
-
-fn name(cargo: Cargo) -> String {
-    match cargo {
-        Cargo::Activations { chunk } => format!("activations of chunk {chunk}"),
-        Cargo::Gradients { chunk } => format!("input gradients of chunk {chunk}"),
-        Cargo::Dispatch { chunk, visit } => format!("rows of chunk {chunk}, visit {visit}"),
-        Cargo::Combine { chunk, visit } => {
-            format!("expert outputs of chunk {chunk}, visit {visit}")
-        }
-        Cargo::CombineGradients { chunk, visit } => {
-            format!("gradients of expert outputs of chunk {chunk}, visit {visit}")
-        }
-        Cargo::DispatchGradients { chunk, visit } => {
-            format!("gradients of rows of chunk {chunk}, visit {visit}")
-        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     init::Initial,
     loader::{Load, Loader},
     message::Message,
-    post::{Post, Transport},
+    post::{Connect, Post, Transport},
     rate::Rate,
     report::{Report, StepReport},
     share,
@@ -117,9 +117,10 @@ impl Cluster {
             arbiters.push(arbiter);
         }
         let (conductor, reports) = mpsc::channel();
-        let transport = Transport::Local { workers: workers.clone() };
+        let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
+        let transport = Transport::Local { workers: queues };
         let post = Arc::new(Post::new(brief.plan.mesh, transport, conductor));
-        workers.iter().for_each(|worker| worker.do_send(Message::Connect(post.clone())));
+        workers.iter().for_each(|worker| worker.do_send(Connect(post.clone())));
         let position = feed.position();
         let loader = Loader::new(brief.clone(), post.clone(), feed);
         let arbiter = Arbiter::new();

@@ -3,20 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use graphs::{model::NodeId, plan::Side};
-use ops::{DType, Rule, Tensor, optim::State};
+use ops::{DType, Rule, Tensor};
 
-use crate::{address::Address, brief::Brief, init::Initial};
-
-/// What the owner of a parameter keeps beside its value.
-#[derive(Debug)]
-pub struct Owned {
-    /// Value in f32, what updates act on.
-    pub master: Vec<f32>,
-    /// Momentum or moments.
-    pub state: State,
-    /// Gradient of the last step, kept only by a cluster that audits.
-    pub gradient: Option<Vec<f32>>,
-}
+use crate::{
+    address::Address,
+    brief::Brief,
+    init::{Initial, Owned},
+};
 
 /// One parameter on one actor.
 #[derive(Debug)]

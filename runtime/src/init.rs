@@ -8,7 +8,18 @@ use ops::{
     optim::{Optimizer, State, StateError},
 };
 
-use crate::{error::RunError, holdings::Owned};
+use crate::error::RunError;
+
+/// What the owner of a parameter keeps beside its value.
+#[derive(Debug)]
+pub struct Owned {
+    /// Value in f32, what updates act on.
+    pub master: Vec<f32>,
+    /// Momentum or moments.
+    pub state: State,
+    /// Gradient of the last step, kept only by a cluster that audits.
+    pub gradient: Option<Vec<f32>>,
+}
 
 /// Where initial values come from: tensors by name, random numbers for the rest.
 ///

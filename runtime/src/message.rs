@@ -9,14 +9,12 @@ use std::sync::Arc;
 use graphs::plan::ChannelId;
 use ops::Tensor;
 
-use crate::{post::Post, verdict::Verdict};
+use crate::verdict::Verdict;
 
 /// A message to a compute actor.
 #[derive(actix::Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub enum Message {
-    /// The addresses of everybody; the first message each actor gets.
-    Connect(Arc<Post>),
     /// Start of a step: run the program, then the optimizer phase.
     Step,
     /// Tokens of a microbatch, from the loader to the stages that read them.

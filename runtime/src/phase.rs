@@ -3,8 +3,6 @@
 //! The order of messages does not matter: lanes are joined when all are there, by a fixed tree,
 //! and an update needs nothing but the joined gradient and the verdict.
 
-use std::collections::BTreeMap;
-
 use ops::{Op, Rule, Tensor, optim::State};
 
 use crate::{
@@ -12,23 +10,8 @@ use crate::{
     message::Message,
     report::{Hash, Joined, Report},
     verdict::Verdict,
-    worker::Worker,
+    worker::{Phase, Worker},
 };
-
-/// What an actor has collected so far in this phase; empty during the program.
-#[derive(Debug, Default)]
-pub struct Phase {
-    /// Lanes that have arrived for parameters owned here; dropped when joined.
-    lanes: BTreeMap<usize, BTreeMap<usize, Tensor>>,
-    /// Joined gradients; dropped by the update.
-    joined: BTreeMap<usize, Vec<f32>>,
-    /// Reports of the joined gradients, sent when all are there.
-    reports: Vec<Joined>,
-    /// Values that have come from other owners in this step.
-    installed: usize,
-    /// Hashes of updated parameters, set once the own updates are done.
-    updated: Option<Vec<(usize, Hash)>>,
-}
 
 impl Worker {
     /// After the last instruction: reports what was seen and sends gradients to their owners.

@@ -5,23 +5,26 @@
 
 use std::sync::mpsc::Sender;
 
-use actix::Addr;
+use actix::Recipient;
 use graphs::mesh::Mesh;
 
-use crate::{address::Address, message::Message, report::Report, worker::Worker};
+use crate::{address::Address, message::Message, report::Report};
 
 /// The way messages travel.
-#[derive(Debug)]
 pub enum Transport {
     /// Within one process.
     Local {
         /// Compute actors in the order of [`Address::index`].
-        workers: Vec<Addr<Worker>>,
+        workers: Vec<Recipient<Message>>,
     },
 }
 
+/// The first message each actor gets: the addresses of everybody.
+#[derive(actix::Message, Clone)]
+#[rtype(result = "()")]
+pub struct Connect(pub std::sync::Arc<Post>);
+
 /// The addresses of everybody, and the line to the conductor.
-#[derive(Debug)]
 pub struct Post {
     mesh: Mesh,
     transport: Transport,

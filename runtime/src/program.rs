@@ -10,7 +10,6 @@ use ops::Observed;
 
 use crate::{
     board::Doing,
-    cargo::describe,
     flight::{Flight, Port},
     report::Seen,
     worker::{FlightKey, Worker},
@@ -47,12 +46,12 @@ impl Worker {
             Instruction::Receive { channel, microbatch } => {
                 let missing = self.mailbox.missing(channel, microbatch, self.peers(channel))?;
                 let from = self.peer(channel, missing, true);
-                Some(format!("{} from {from}", describe(self, instruction)))
+                Some(format!("{} from {from}", self.describe(instruction)))
             }
             Instruction::Send { channel, .. } => {
                 let full = self.mailbox.full(channel, self.peers(channel))?;
                 let to = self.peer(channel, full, false);
-                Some(format!("a free buffer at {to} to {}", describe(self, instruction)))
+                Some(format!("a free buffer at {to} to {}", self.describe(instruction)))
             }
             Instruction::Forward { chunk, segment, microbatch } => {
                 let reads = self.reads_unit(chunk, segment);
@@ -68,7 +67,7 @@ impl Worker {
             Instruction::Receive { channel, microbatch } => self.take_in(channel, microbatch),
             Instruction::Send { channel, microbatch } => self.send_out(channel, microbatch),
             compute => {
-                self.write_board(Doing::Working(describe(self, compute)));
+                self.write_board(Doing::Working(self.describe(compute)));
                 let begin = Instant::now();
                 for source in self.sources() {
                     self.compute(compute, source);

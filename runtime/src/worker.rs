@@ -19,22 +19,19 @@ use crate::{
     address::Address,
     board::Doing,
     brief::Brief,
-    cargo::describe,
     flight::{Flight, Port, Task},
     holdings::Holdings,
     init::Initial,
     mailbox::Mailbox,
     message::Message,
-    phase::Phase,
-    post::Post,
-    report::{Report, Seen},
+    post::{Connect, Post},
+    report::{Hash, Joined, Report, Seen},
 };
 
 /// Chunk, visit (0 on the stage side), microbatch, source rank (own rank on the stage side).
 pub(crate) type FlightKey = (usize, usize, usize, usize);
 
 /// One compute actor. Every field is written and read by this actor's thread alone.
-#[derive(Debug)]
 pub struct Worker {
     pub(crate) me: Address,
     pub(crate) brief: Arc<Brief>,
@@ -59,6 +56,21 @@ pub struct Worker {
     pub(crate) seen: Seen,
     /// The optimizer phase.
     pub(crate) phase: Phase,
+}
+
+/// What an actor has collected so far in this phase; empty during the program.
+#[derive(Debug, Default)]
+pub(crate) struct Phase {
+    /// Lanes that have arrived for parameters owned here; dropped when joined.
+    pub(crate) lanes: BTreeMap<usize, BTreeMap<usize, Tensor>>,
+    /// Joined gradients; dropped by the update.
+    pub(crate) joined: BTreeMap<usize, Vec<f32>>,
+    /// Reports of the joined gradients, sent when all are there.
+    pub(crate) reports: Vec<Joined>,
+    /// Values that have come from other owners in this step.
+    pub(crate) installed: usize,
+    /// Hashes of updated parameters, set once the own updates are done.
+    pub(crate) updated: Option<Vec<(usize, Hash)>>,
 }
 
 impl Worker {
@@ -90,13 +102,17 @@ impl Worker {
         self.post.as_ref().expect("connected by the first message")
     }
 
+    /// An instruction in words, as failures and the watchdog tell it.
+    pub(crate) fn describe(&self, instruction: Instruction) -> String {
+        graphs::text::instruction(&self.brief.plan, instruction)
+    }
+
     pub(crate) fn write_board(&self, doing: Doing) {
         self.brief.board.write(self.me.index(&self.brief.plan.mesh), doing);
     }
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Connect(post) => self.post = Some(post),
             Message::Step => self.start_step(),
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
@@ -118,7 +134,7 @@ impl Worker {
     /// What the actor was about to do, for a failure's report.
     fn action(&self) -> String {
         match self.instruction() {
-            Some(instruction) => describe(self, instruction),
+            Some(instruction) => self.describe(instruction),
             None => "the optimizer phase".into(),
         }
     }
@@ -131,6 +147,14 @@ impl Worker {
 
 impl Actor for Worker {
     type Context = Context<Self>;
+}
+
+impl Handler<Connect> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Connect(post): Connect, _: &mut Context<Self>) {
+        self.post = Some(post);
+    }
 }
 
 impl Handler<Message> for Worker {

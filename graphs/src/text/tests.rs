@@ -25,7 +25,7 @@ fn lowered() -> (ModelGraph, Plan) {
 #[test]
 fn the_model_is_a_line_a_node() {
     let (graph, _) = lowered();
-    let text = graph.text();
+    let text = model(&graph);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), graph.len());
     let columns: Vec<&str> = lines[4].split_whitespace().collect();
