@@ -32,7 +32,10 @@ fn main() {
             more => println!("  .. and {} lines more\n", more - 12),
         }
     };
-    level("model: number, name, operator, what it reads, what it makes", &graph.text());
+    level(
+        "model: number, name, operator, what it reads, what it makes",
+        &graphs::text::model(&graph),
+    );
     level("place: pieces of the model and who holds them", &text::place(&graph, &plan));
     level("route: what crosses, and how much may be under way", &text::route(&plan));
     level("order: one line a stage", &text::orders(&plan.orders));
