@@ -59,14 +59,18 @@ struct Run<'a> {
 ///
 /// A [`Failure`] with the exit code of its cause.
 pub fn run(job: &Job, text: &str, options: &Options) -> Result<u8, Failure> {
-    let wanted = job.checkpoint.as_ref().map(|checkpoint| checkpoint.dir.clone());
-    let wanted = wanted.unwrap_or_else(|| Path::new("runs").join(&job.name));
     let dir = match &options.dir {
         Some(dir) => folder::create(dir, false)?,
-        None => folder::create(&wanted, true)?,
+        None => folder::create(&wanted(job), true)?,
     };
     folder::put(&dir.join("job.ron"), text)?;
     Run { job, text, dir, options }.start(None)
+}
+
+/// The folder that a job names for its run.
+fn wanted(job: &Job) -> PathBuf {
+    let named = job.checkpoint.as_ref().map(|checkpoint| checkpoint.dir.clone());
+    named.unwrap_or_else(|| Path::new("runs").join(&job.name))
 }
 
 /// Goes on from the newest checkpoint in a folder.
@@ -131,7 +135,7 @@ impl Run<'_> {
             every: self.job.checkpoint.as_ref().map(|c| every(c.every)),
             keep: self.job.checkpoint.as_ref().map_or(1, |c| c.keep),
         };
-        let named = self.job.metrics.iter().map(|Metrics::Jsonl(path)| path.clone());
+        let named = self.job.metrics.iter().map(|Metrics::Jsonl(path)| self.moved(path));
         let own = self.dir.join("metrics.jsonl");
         Orders {
             stop: match self.job.stop {
@@ -142,6 +146,14 @@ impl Run<'_> {
             metrics: named.filter(|path| *path != own).chain([own.clone()]).collect(),
             job: self.text.to_string(),
             quiet: self.options.quiet,
+        }
+    }
+
+    /// A path of the job, in the folder that the run really has if it named the job's.
+    fn moved(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(wanted(self.job)) {
+            Ok(rest) => self.dir.join(rest),
+            Err(_) => path.to_path_buf(),
         }
     }
 
