@@ -1,7 +1,7 @@
 //! The door: job files, the command line and reports for people.
 //!
 //! Reading order for job files: [`source`] and [`tree`] are what a text becomes, `parse` reads it,
-//! [`load`] puts files, presets, plans and arguments together, `de` makes typed values of the
+//! [`load()`] puts files, presets, plans and arguments together, `de` makes typed values of the
 //! tree, [`job`] says what they are, `check` what they must keep, [`report`] how mistakes look.
 
 mod check;

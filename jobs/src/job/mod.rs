@@ -1,6 +1,6 @@
 //! What a job is, field by field, as the file says it.
 //!
-//! A [`Job`] that [`crate::load`] returned keeps the rules of [`crate::check`]; nobody checks them
+//! A [`Job`] that [`crate::load()`] returned keeps the rules of `crate::check`; nobody checks them
 //! again. Paths in it are relative to the folder in which the program runs.
 
 mod actors;
@@ -121,7 +121,7 @@ impl Job {
     ///
     /// # Panics
     ///
-    /// If there is none, which [`crate::load`] refuses.
+    /// If there is none, which [`crate::load()`] refuses.
     pub fn learner(&self) -> (&str, &Train) {
         let mut learners = self.learners();
         learners.next().expect("load has found one learner")
@@ -147,7 +147,7 @@ impl Job {
     ///
     /// # Panics
     ///
-    /// If it does not exist, which [`crate::load`] refuses.
+    /// If it does not exist, which [`crate::load()`] refuses.
     pub fn plan(&self) -> &PlanSpec {
         self.chosen_plan().expect("load has found the plan")
     }
