@@ -65,11 +65,9 @@ fn sizes(op: &Op) -> Vec<(&'static str, usize, usize)> {
             experts("groups_per_token", op.groups_per_token),
         ],
         Op::Dispatch(op) => vec![size("width", op.width), experts("experts", op.experts)],
-        Op::GroupedLinear(op) => vec![
-            experts("experts", op.experts),
-            size("input", op.input),
-            size("output", op.output),
-        ],
+        Op::GroupedLinear(op) => {
+            vec![experts("experts", op.experts), size("input", op.input), size("output", op.output)]
+        }
         Op::Combine(op) => vec![size("width", op.width), experts("experts", op.experts)],
         Op::Add(op) => vec![size("width", op.width)],
         Op::CrossEntropy(op) => vec![size("width", op.width), size("vocab", op.vocab)],
