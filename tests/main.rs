@@ -3,6 +3,7 @@
 mod broken;
 mod examples;
 mod faults;
+mod generate;
 mod kill;
 mod mechanisms;
 mod parity;

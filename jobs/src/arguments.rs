@@ -1,6 +1,6 @@
 //! The verbs of the command line and what they take.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -127,8 +127,8 @@ pub enum Verb {
         #[arg(long, value_delimiter = ',')]
         plans: Vec<String>,
         /// Steps of each.
-        #[arg(long, default_value_t = 3)]
-        steps: usize,
+        #[arg(long, default_value = "3")]
+        steps: NonZeroUsize,
         /// Folder of text files, in place of the job's corpora.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -138,8 +138,8 @@ pub enum Verb {
         #[command(flatten)]
         job: JobArguments,
         /// Steps that are measured, after two that warm up.
-        #[arg(long, default_value_t = 10)]
-        steps: usize,
+        #[arg(long, default_value = "10")]
+        steps: NonZeroUsize,
         /// Sequences of a step.
         #[arg(long, default_value_t = 8)]
         sequences: usize,

@@ -1,6 +1,7 @@
 //! Rules between the fields of a job, which types cannot say.
 
 mod model;
+mod optimizer;
 mod parts;
 
 use graphs::{ModelGraph, Plan};
@@ -35,6 +36,7 @@ pub fn check(job: &Job, tree: &Value, poison: &Poison) -> Checked {
     }
     checked.findings.extend(parts::actors(job, places));
     checked.findings.extend(parts::numbers(job, places));
+    checked.findings.extend(optimizer::ranges(job, places));
     checked.findings.extend(parts::plan_names(job, places));
     model::lower(job, places, &mut checked);
     checked

@@ -1,6 +1,6 @@
 //! Exit codes, and failures that carry one.
 
-use runtime::RunError;
+use runtime::{RunError, error::chain};
 
 use crate::{folder::FolderError, prepare::PrepareError};
 
@@ -31,14 +31,6 @@ impl Failure {
     /// Two plans differ.
     pub fn differs(text: String) -> Self {
         Failure { code: 5, text }
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {}", chain(source)),
     }
 }
 

@@ -122,13 +122,13 @@ pub fn newest(dir: &Path) -> Result<Option<PathBuf>, FolderError> {
 ///
 /// [`FolderError::NoModel`] if it is none of these, and whatever is wrong with it.
 pub fn open(dir: &Path) -> Result<Trained, FolderError> {
-    if dir.join("config.json").exists() {
-        return open_export(dir);
-    }
-    match newest(dir) {
-        Ok(Some(folder)) => open_checkpoint(&folder),
-        _ => Err(FolderError::NoModel(dir.to_path_buf())),
-    }
+    let trained = match newest(dir) {
+        _ if dir.join("config.json").exists() => open_export(dir)?,
+        Ok(Some(folder)) => open_checkpoint(&folder)?,
+        _ => return Err(FolderError::NoModel(dir.to_path_buf())),
+    };
+    prepare::tokens_fit(&trained.graph, &trained.tokenizer)?;
+    Ok(trained)
 }
 
 fn open_export(dir: &Path) -> Result<Trained, FolderError> {

@@ -40,11 +40,23 @@ fn main() -> ExitCode {
 
 /// A panic of an actor is caught and told as the failure of its step; only one of this thread is
 /// printed where it happens.
+///
+/// `println!` panics when standard output is gone. That is no mistake of this program, so it ends
+/// without a word if the reader left, as `head` does, and else with the reason.
 fn silence_actors() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() == Some("main") {
-            print(panic);
+        if std::thread::current().name() != Some("main") {
+            return;
+        }
+        match panic.payload_as_str() {
+            Some(lost) if lost.starts_with("failed printing to std") => {
+                if !lost.contains("Broken pipe") {
+                    eprintln!("error: {lost}");
+                }
+                std::process::exit(i32::from(Failure::environment(String::new()).code));
+            }
+            _ => print(panic),
         }
     }));
 }
@@ -115,8 +127,9 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
         }
         Verb::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "troupe", &mut std::io::stdout());
-            return Ok(0);
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "troupe", &mut script);
+            String::from_utf8_lossy(&script).into_owned()
         }
     };
     print!("{text}");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan};
-use ops::{DType, Tensor};
+use ops::Tensor;
 use runtime::{
     RunError, Setup,
     checkpoint::State,
@@ -158,7 +158,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
 fn rate(lr: &LearningRate, batch: u64) -> Rate {
     let LearningRate::Wsd(wsd) = lr;
     let tokens = |extent: Extent| match extent {
-        Extent::Steps(steps) => (steps * batch) as f64,
+        Extent::Steps(steps) => steps as f64 * batch as f64,
         Extent::Tokens(tokens) => tokens as f64,
     };
     let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| {
@@ -192,11 +192,18 @@ pub fn text(
     };
     let choice = Choice::from(&job.tokenizer);
     let (mix, tokenizer) = Mix::open(&corpora, &choice, cache, Some(job.seed))?;
-    let (tokens, vocab) = (tokenizer.vocab(), vocabulary(graph));
-    if vocab < tokens {
-        return Err(PrepareError::Vocabulary { tokens, vocab });
-    }
+    tokens_fit(graph, &tokenizer)?;
     Ok((mix, tokenizer))
+}
+
+/// Whether the model has a row for every token.
+///
+/// # Errors
+///
+/// [`PrepareError::Vocabulary`] if not.
+pub fn tokens_fit(graph: &ModelGraph, tokenizer: &Tokenizer) -> Result<(), PrepareError> {
+    let (tokens, vocab) = (tokenizer.vocab(), vocabulary(graph));
+    if vocab < tokens { Err(PrepareError::Vocabulary { tokens, vocab }) } else { Ok(()) }
 }
 
 /// Rows of the model's head.
@@ -227,9 +234,4 @@ fn corpus(job: &Job, name: &str, weight: f64) -> Option<data::Corpus> {
     let Some(Actor::Corpus(corpus)) = job.actors.get(name) else { return None };
     let source = data::Source::from(&corpus.from);
     Some(data::Corpus { name: name.into(), source, weight })
-}
-
-/// The number format named in a command: `f32` or `bf16`.
-pub fn format(dtype: crate::job::Precision) -> DType {
-    dtype.dtype()
 }

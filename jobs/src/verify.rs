@@ -1,19 +1,10 @@
 //! Runs one job under several plans and compares every bit of losses, gradients and parameters.
 
-use graphs::{ModelGraph, Plan};
+use graphs::ModelGraph;
 use runtime::{
     Cluster, Feed, RunError, Setup,
     report::{Audit, Hash},
 };
-
-/// A plan under its name.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// Name in the job.
-    pub name: String,
-    /// The plan.
-    pub plan: Plan,
-}
 
 /// What one plan computed.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -16,6 +16,7 @@ use crate::{
     address::Address,
     board::Doing,
     brief::Brief,
+    error::chain,
     feed::{Feed, FeedError},
     message::Message,
     post::Post,
@@ -123,13 +124,5 @@ impl Handler<Load> for Loader {
             Err(panic) => self.fail(words(panic.as_ref())),
         }
         self.brief.board.write(slot, Doing::Resting);
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {}", chain(source)),
     }
 }

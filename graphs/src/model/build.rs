@@ -23,6 +23,7 @@ impl ModelGraph {
     /// All the [`ModelError`]s there are, in the order of the nodes.
     pub fn new(source: &GraphSource) -> Result<Self, Vec<ModelError>> {
         let rows = flatten(source)?;
+        sizes::check(&rows)?;
         let mut builder = Builder::new(&rows);
         rows.iter().for_each(|row| builder.add(row));
         if builder.errors.is_empty() {
@@ -289,6 +290,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+mod sizes;
 mod whole;
 
 #[cfg(test)]

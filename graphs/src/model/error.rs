@@ -14,6 +14,14 @@ pub enum ModelError {
         /// Nodes allowed.
         limit: usize,
     },
+    /// More weights than any plan could hold.
+    #[error("the model has {got} weights, more than the {limit} a plan can hold")]
+    TooManyWeights {
+        /// Weights asked for.
+        got: usize,
+        /// Weights allowed.
+        limit: usize,
+    },
     /// A repeat names a block that is not there.
     #[error("`Repeat(\"{block}\", ..)` names no block; there is {}", list(known))]
     UnknownBlock {
@@ -120,6 +128,18 @@ pub enum ModelError {
         /// Where they come from.
         from: String,
     },
+    /// A size of a node is zero, or so large that products of sizes could not be counted.
+    #[error("`{field}` of node `{node}` is {got}; expected 1 to {limit}")]
+    Size {
+        /// The node.
+        node: String,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        got: usize,
+        /// The greatest it may be.
+        limit: usize,
+    },
     /// A field of `Decoder(..)` is out of its range.
     #[error("`{field}` is {got}; expected {expected}")]
     Field {
@@ -137,7 +157,7 @@ impl ModelError {
     pub fn code(&self) -> &'static str {
         match self {
             ModelError::Empty => "M101",
-            ModelError::TooLong { .. } => "M102",
+            ModelError::TooLong { .. } | ModelError::TooManyWeights { .. } => "M102",
             ModelError::UnknownBlock { .. } => "M103",
             ModelError::DuplicateName { .. } => "M104",
             ModelError::ReservedName { .. } => "M105",
@@ -151,7 +171,7 @@ impl ModelError {
             ModelError::Loss { .. } => "M113",
             ModelError::Routing { .. } => "M114",
             ModelError::NoClip { .. } => "M115",
-            ModelError::Field { .. } => "M116",
+            ModelError::Size { .. } | ModelError::Field { .. } => "M116",
         }
     }
 }

@@ -56,7 +56,8 @@ impl Interleaved {
     pub(super) fn order(&self, pipeline: Pipeline, stage: usize) -> Vec<Action> {
         let Pipeline { stages: p, virtual_stages: v, .. } = pipeline;
         let group = self.group(pipeline);
-        let warm_up = 2 * (p - stage - 1) + (v - 1) * group + self.extra_warmup;
+        let due = 2 * (p - stage - 1) + (v - 1) * group;
+        let warm_up = due.saturating_add(self.extra_warmup);
         let turns = |work: Work, last_first: bool| {
             let turn = turns(pipeline, group, last_first);
             let action = |(turn, microbatch)| Action { chunk: turn * p + stage, work, microbatch };

@@ -6,8 +6,12 @@ use crate::{
     de::listed,
     job::{Actor, Job, LearningRate, Mix, Model, PlanChoice, Tokenizer, Train},
     overlay::unknown_plan,
+    quantity::Every,
     report::Finding,
 };
+
+/// Tokens of the smallest tokenizer: the bytes and the end of a document.
+const BYTES: usize = 257;
 
 /// One learner, and names that exist and mean the right kind of actor.
 pub fn actors(job: &Job, places: Places<'_>) -> Vec<Finding> {
@@ -100,8 +104,14 @@ pub fn numbers(job: &Job, places: Places<'_>) -> Vec<Finding> {
     if job.stop.steps(1) == 0 && places.sound(&["stop"]) {
         findings.push(not_positive("stop", "0", places));
     }
-    if job.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.keep == 0) {
-        findings.push(not_positive("checkpoint.keep", "0", places));
+    if let Some(checkpoint) = &job.checkpoint {
+        if checkpoint.keep == 0 {
+            findings.push(not_positive("checkpoint.keep", "0", places));
+        }
+        let is_always = matches!(checkpoint.every, Every::Steps(0) | Every::Seconds(0));
+        if is_always && places.sound(&["checkpoint.every"]) {
+            findings.push(not_positive("checkpoint.every", "0", places));
+        }
     }
     for (name, train) in job.learners() {
         let path = format!("actors.{name}");
@@ -175,11 +185,16 @@ fn rate(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
     findings
 }
 
-/// A tokenizer made here must not make more tokens than the model has.
+/// A tokenizer made here must know every byte and make no more tokens than the model has.
 fn vocabulary(job: &Job, places: Places<'_>) -> Option<Finding> {
     let Model::Decoder(decoder) = &job.model else { return None };
     let tokens = match job.tokenizer {
-        Tokenizer::Bytes => 257,
+        Tokenizer::Bytes => BYTES,
+        Tokenizer::Bpe { vocab } if vocab < BYTES => {
+            let message = format!("the tokenizer has {vocab} tokens; expected {BYTES} or more");
+            let finding = Finding::new(code::VALUE, message).at(places.of("tokenizer"), "");
+            return Some(finding.help("every byte is a token, and so is the end of a document"));
+        }
         Tokenizer::Bpe { vocab } => vocab,
         Tokenizer::File(_) => return None,
     };

@@ -1,5 +1,7 @@
 //! `bench`: tokens per second of training, with the data in memory.
 
+use std::num::NonZeroUsize;
+
 use graphs::{ModelGraph, Plan, plan::Batch};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
@@ -20,7 +22,7 @@ pub struct Size {
     /// Tokens of a sequence.
     pub context: usize,
     /// Steps, after two that warm up.
-    pub steps: usize,
+    pub steps: NonZeroUsize,
 }
 
 /// Trains on random tokens and prints speed figures, medians over the steps.
@@ -32,7 +34,7 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
     memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
-    let steps = size.steps;
+    let steps = size.steps.get();
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
     let feed = Recorded {

@@ -63,7 +63,6 @@ pub fn run(job: &Job, text: &str, options: &Options) -> Result<u8, Failure> {
         Some(dir) => folder::create(dir, false)?,
         None => folder::create(&wanted(job), true)?,
     };
-    folder::put(&dir.join("job.ron"), text)?;
     Run { job, text, dir, options }.start(None)
 }
 
@@ -108,6 +107,8 @@ impl Run<'_> {
         let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
         let vocab = prepare::vocabulary(&network.graph);
         let unigram = mix.unigram_nats(vocab).map_err(prepare::PrepareError::from)?;
+        // Written once nothing but training is left to fail: a folder with a job is taken.
+        folder::put(&self.dir.join("job.ron"), self.text)?;
         folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;
         self.introduce(&network, &plan, &mix, unigram);
         if let Some(state) = &state {

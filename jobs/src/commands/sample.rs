@@ -26,6 +26,14 @@ pub struct Taste {
 ///
 /// What is wrong with the folder.
 pub fn generate(dir: &Path, prompt: &str, taste: &Taste, json: bool) -> Result<u8, Failure> {
+    if !(taste.temperature >= 0.0 && taste.temperature.is_finite()) {
+        let got = taste.temperature;
+        return Err(Failure::usage(format!("the temperature is {got}; expected 0 or more")));
+    }
+    if !(taste.top_p > 0.0 && taste.top_p <= 1.0) {
+        let got = taste.top_p;
+        return Err(Failure::usage(format!("`--top-p` is {got}; expected more than 0, at most 1")));
+    }
     let trained = folder::open(dir)?;
     let inference = Inference::new(trained.graph, &trained.tensors, DType::F32)?;
     let text = write(&inference, &trained.tokenizer, prompt, taste)?;

@@ -1,6 +1,6 @@
 //! `verify`: the same job under several plans, one hash.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use runtime::Feed;
 use serde_json::json;
@@ -23,11 +23,21 @@ use crate::{
 /// # Errors
 ///
 /// A plan that does not exist or fit, text that cannot be read, a failing actor.
-pub fn verify(job: &Job, plans: &[String], steps: usize, options: &Options) -> Result<u8, Failure> {
+pub fn verify(
+    job: &Job,
+    plans: &[String],
+    steps: NonZeroUsize,
+    options: &Options,
+) -> Result<u8, Failure> {
+    let steps = steps.get();
     let names: Vec<String> = match plans {
         [] => job.plans.keys().cloned().collect(),
         some => some.to_vec(),
     };
+    if names.is_empty() {
+        let message = "the job has no `plans` to compare; add `plans: {\"one\": (), ..}`";
+        return Err(Failure::usage(message.into()));
+    }
     let lanes = lanes(job, &names)?;
     let network = prepare::network(job)?;
     let data = options.data.as_ref();

@@ -127,16 +127,21 @@ fn write(
 ) -> Result<(), DataError> {
     let width: u64 = if tokenizer.vocab() <= 1 << 16 { 2 } else { 4 };
     let mut hasher = blake3::Hasher::new();
-    let mut bytes = 0;
+    let (mut bytes, mut is_blank) = (0, true);
     file.write_all(&[0; HEADER as usize]).map_err(cannot("write", path))?;
     for texts in Chunks(listing.documents()) {
         for mut tokens in tokenizer.encode_all(texts?)? {
+            is_blank &= tokens.is_empty();
             tokens.push(tokenizer.end());
             let encoded = encoded(&tokens, width);
             hasher.update(&encoded);
             bytes += encoded.len() as u64;
             file.write_all(&encoded).map_err(cannot("write", path))?;
         }
+    }
+    if is_blank {
+        let what = format!("{} have no character", listing.used().description);
+        return Err(DataError::Empty { what });
     }
     let mut header = MAGIC.to_vec();
     header.extend(width.to_le_bytes());
@@ -201,6 +206,13 @@ mod tests {
         assert_eq!(tokens.read(0, 6).unwrap(), [97, 98, 256, 256, 99, 256]);
         assert_eq!(tokens.read(4, 5).unwrap(), [99, 256, 97, 98, 256]);
         assert_eq!(tokens.read(11, 14).unwrap().len(), 14);
+    }
+
+    #[test]
+    fn documents_without_a_character_are_no_text() {
+        let cache = tempfile::tempdir().unwrap();
+        let error = opened(&[("a", ""), ("b", "")], cache.path()).err().unwrap().to_string();
+        assert!(error.starts_with("no text to train on") && error.ends_with("no character"));
     }
 
     #[test]

@@ -232,7 +232,7 @@ pub const CODES: &[Entry] = &[
     entry(
         Topic::Code,
         "M116",
-        "A number of `Decoder(..)` is outside its range.",
+        "A number of `Decoder(..)` or of a node is outside its range.",
         "experts_per_token: 4",
     ),
     entry(

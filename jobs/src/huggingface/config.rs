@@ -118,7 +118,7 @@ pub(super) fn understood(config: &Map<String, Value>) -> Result<(Decoder, usize)
     let mut fields = Fields { config, problems: Vec::new() };
     fields.fixed();
     let read = fields.decoder();
-    let positions = fields.count("max_position_embeddings");
+    let positions = fields.positive("max_position_embeddings");
     if fields.problems.is_empty() {
         let checked = read.check();
         checked.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -245,6 +245,14 @@ impl Fields<'_> {
             self.problems.push(format!("{field}: expected a whole number, got {value}"));
             0
         })
+    }
+
+    fn positive(&mut self, field: &str) -> usize {
+        let count = self.count(field);
+        if count == 0 && self.problems.is_empty() {
+            self.problems.push(format!("{field}: expected more than 0, got 0"));
+        }
+        count
     }
 
     fn number(&mut self, field: &str) -> f64 {

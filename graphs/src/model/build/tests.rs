@@ -51,6 +51,31 @@ fn repeats_become_layers_whose_nodes_read_their_own_block() {
 }
 
 #[test]
+fn sizes_that_no_machine_could_hold_are_refused_before_anything_is_made() {
+    use ops::{GroupedLinear, MlaAttention};
+    let attention =
+        MlaAttention { heads: usize::MAX, nope: 2, rope: 2, value: 0, rope_theta: 1e4, yarn: None };
+    let grouped = |experts| GroupedLinear { experts, input: WIDTH, output: WIDTH, init_std: 0.02 };
+    let nodes = [
+        NodeSource::new("a", Op::MlaAttention(attention), &["embed"]),
+        NodeSource::new("b", Op::GroupedLinear(grouped(1_000_000_000_000)), &["a"]),
+    ];
+    assert_eq!(
+        mistakes(&around(&nodes, &[])),
+        [
+            "M116 `heads` of node `a` is 18446744073709551615; expected 1 to 33554432",
+            "M116 `value` of node `a` is 0; expected 1 to 33554432",
+            "M116 `experts` of node `b` is 1000000000000; expected 1 to 16384",
+        ]
+    );
+    let many = vec![NodeSource::new("e", Op::GroupedLinear(grouped(16384)), &["embed"]); 200];
+    assert_eq!(
+        mistakes(&around(&many, &[])),
+        ["M102 the model has 3276803 weights, more than the 2097152 a plan can hold"]
+    );
+}
+
+#[test]
 fn every_mistake_is_named_at_once() {
     let nodes = [
         NodeSource::new("a", norm(), &["embad"]),
