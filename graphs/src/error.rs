@@ -23,13 +23,25 @@ pub enum PlanError {
         /// Chunks that one more than the cut points make.
         most: usize,
     },
-    /// The schedule knows only one chunk a stage.
-    #[error("{schedule} needs vpp = 1, got vpp = {vpp}")]
+    /// The schedule knows only so many chunks a stage.
+    #[error("{schedule} needs vpp = {expected}, got vpp = {vpp}")]
     VirtualStages {
         /// Name of the schedule.
         schedule: &'static str,
+        /// Chunks of a stage that it knows.
+        expected: usize,
         /// Chunks of a stage asked for.
         vpp: usize,
+    },
+    /// The schedule needs more microbatches.
+    #[error("{schedule} needs at least {least} microbatches, got {microbatches}")]
+    Microbatches {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// The fewest that will do.
+        least: usize,
+        /// Microbatches of a rank and step.
+        microbatches: usize,
     },
     /// The microbatches do not fall into the groups of interleaved 1F1B.
     #[error("{microbatches} microbatches do not fall into groups of {group} over {pp} stages")]
@@ -139,6 +151,7 @@ impl PlanError {
             PlanError::Explicit(_) => "P109",
             PlanError::Cut { .. } => "P110",
             PlanError::TooLong { .. } => "P111",
+            PlanError::Microbatches { .. } => "P112",
             PlanError::Order(_) => "P120",
             PlanError::Program(_) => "P121",
             PlanError::Deadlock(_) => "P122",
@@ -154,6 +167,7 @@ impl PlanError {
             PlanError::Experts { .. } => "plan.mesh.ep",
             PlanError::Sequences { .. } | PlanError::Units { .. } => "batch",
             PlanError::Groups { .. } | PlanError::TooLong { .. } => "batch",
+            PlanError::Microbatches { .. } => "batch",
             PlanError::Lanes { .. } => "lanes",
             PlanError::Shares { .. } | PlanError::Explicit(_) => "plan.stages",
             PlanError::Cut { .. } => "plan.stages",
@@ -167,7 +181,13 @@ impl PlanError {
             PlanError::TooFewCuts { most, .. } => {
                 Some(format!("pp * vpp may be up to {most}; half layers are counted already"))
             }
-            PlanError::VirtualStages { .. } => Some("take Interleaved1F1B, or vpp: 1".to_string()),
+            PlanError::VirtualStages { expected: 1, .. } => {
+                Some("take Interleaved1F1B, or vpp: 1".to_string())
+            }
+            PlanError::VirtualStages { expected, .. } => Some(format!("write vpp: {expected}")),
+            PlanError::Groups { ref nearest, ref groups, .. } if groups.is_empty() => {
+                Some(format!("microbatches that would do: {}", list(nearest)))
+            }
             PlanError::Groups { ref nearest, ref groups, .. } => {
                 let (nearest, groups) = (list(nearest), list(groups));
                 Some(format!("microbatches that would do: {nearest}; groups that would: {groups}"))
