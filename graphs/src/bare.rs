@@ -14,6 +14,8 @@ use crate::{
     schedule::{Pipeline, Schedule},
 };
 
+mod messages;
+
 /// What crosses from one chunk to the next, or back, for one microbatch.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Token {
@@ -102,7 +104,7 @@ impl Bare {
         errors.iter_mut().for_each(|error| error.move_to(&rows));
         let bare = Bare { rows, places, microbatches };
         if bare.has_messages() {
-            errors.extend(bare.check_messages());
+            errors.extend(messages::check(&bare));
         }
         if errors.is_empty() { Ok(bare) } else { Err(errors) }
     }
@@ -146,85 +148,37 @@ impl Bare {
         let Action { chunk, work, .. } = action;
         let forward = Action { work: Work::Forward, ..action };
         let input = Action { work: Work::BackwardInput, ..action };
-        match work {
-            Work::Forward => chunk.checked_sub(1).map(|chunk| Action { chunk, ..action }),
-            Work::BackwardWeight => Some(input),
+        let needs = match work {
+            Work::Forward => [chunk.checked_sub(1).map(|chunk| Action { chunk, ..action }), None],
+            Work::BackwardWeight => [Some(input), None],
             Work::BackwardInput | Work::Backward => {
-                let later = (chunk + 1 < self.places.len()).then_some(chunk + 1);
-                let later = later.map(|chunk| Action { chunk, ..input });
-                return [Some(forward), later].into_iter().flatten().collect();
+                let later = Some(chunk + 1).filter(|&later| later < self.places.len());
+                [Some(forward), later.map(|chunk| Action { chunk, ..input })]
             }
-        }
-        .into_iter()
-        .collect()
+        };
+        needs.into_iter().flatten().collect()
     }
 
-    /// The token that brings what one action makes to another that needs it, if it crosses.
-    pub fn token(&self, made: Action, needed: usize) -> Option<Token> {
-        let (from, to) = (made.chunk, needed);
-        let crosses = self.places[from] != self.places[to];
-        crosses.then_some(Token { from, to, microbatch: made.microbatch })
+    /// The tokens of other ranks that an action waits for.
+    pub fn takes(&self, action: Action) -> Vec<Token> {
+        let from = self.needs(action).into_iter().map(|need| need.chunk);
+        from.filter_map(|from| self.token(from, action.chunk, action.microbatch)).collect()
     }
 
-    /// The tokens that an action waits for, and those that it makes.
-    pub fn tokens(&self, action: Action) -> [Vec<Token>; 2] {
-        let taken = self.needs(action).into_iter().filter_map(|n| self.token(n, action.chunk));
+    /// The token that an action makes for another rank.
+    pub fn makes(&self, action: Action) -> Option<Token> {
         let reader = match action.work {
-            Work::Forward => Some(action.chunk + 1).filter(|&chunk| chunk < self.places.len()),
+            Work::Forward => Some(action.chunk + 1).filter(|&next| next < self.places.len()),
             Work::BackwardInput | Work::Backward => action.chunk.checked_sub(1),
             Work::BackwardWeight => None,
         };
-        let made = reader.and_then(|chunk| self.token(action, chunk));
-        [taken.collect(), made.into_iter().collect()]
+        self.token(action.chunk, reader?, action.microbatch)
     }
 
-    /// Mistakes in sends and receives that are written out.
-    fn check_messages(&self) -> Vec<OrderError> {
-        let mut errors = Vec::new();
-        let (mut sent, mut received) = (BTreeMap::new(), BTreeMap::new());
-        for (stage, row) in self.rows.iter().enumerate() {
-            let (mut here, mut made) = (BTreeSet::new(), BTreeSet::new());
-            for &Cell { column: cell, step } in row {
-                let mut wrong = |wrong| {
-                    errors.push(OrderError::Message { stage, cell, step: step.to_string(), wrong });
-                };
-                let lives = |chunk: usize| self.places.get(chunk) == Some(&stage);
-                match step {
-                    Step::Send(it) if !lives(it.from) => wrong("is not this stage's to send"),
-                    Step::Receive(it) if !lives(it.to) => wrong("is not this stage's to receive"),
-                    Step::Send(it) if !made.contains(&it) => wrong("comes before what it sends"),
-                    Step::Send(it) if sent.insert(it, (stage, cell)).is_some() => {
-                        wrong("stands twice");
-                    }
-                    Step::Receive(it) if received.insert(it, (stage, cell)).is_some() => {
-                        wrong("stands twice");
-                    }
-                    Step::Send(_) => {}
-                    Step::Receive(it) => _ = here.insert(it),
-                    Step::Work(_) | Step::Pair(..) => {
-                        for [taken, makes] in step.actions().into_iter().map(|a| self.tokens(a)) {
-                            if taken.iter().any(|token| !here.contains(token)) {
-                                wrong("comes before what it needs is received");
-                            }
-                            made.extend(makes);
-                        }
-                    }
-                }
-            }
-        }
-        let (senders, receivers) = (sent.keys(), received.keys());
-        let lost = senders.filter(|&it| !received.contains_key(it)).map(|&it| {
-            let (stage, cell) = sent[&it];
-            let wrong = "is received nowhere";
-            OrderError::Message { stage, cell, step: Step::Send(it).to_string(), wrong }
-        });
-        let unsent = receivers.filter(|&it| !sent.contains_key(it)).map(|&it| {
-            let (stage, cell) = received[&it];
-            let wrong = "is sent nowhere";
-            OrderError::Message { stage, cell, step: Step::Receive(it).to_string(), wrong }
-        });
-        errors.extend(lost.chain(unsent).collect::<Vec<_>>());
-        errors
+    /// What goes from one chunk to another, if they live apart.
+    fn token(&self, from: usize, to: usize, microbatch: usize) -> Option<Token> {
+        let crosses = self.places[from] != self.places[to];
+        crosses.then_some(Token { from, to, microbatch })
     }
 }
 

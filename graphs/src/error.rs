@@ -1,6 +1,9 @@
 //! Why a plan cannot be made, in the words of the person who asked for it.
 
-use crate::check::{Deadlock, OrderError, ProgramError};
+use crate::{
+    check::{Deadlock, OrderError, ProgramError},
+    schedule::{Pipeline, Schedule, Unfit},
+};
 
 /// One reason why a job's plan cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -136,6 +139,23 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// Why a schedule does not know a pipeline.
+    pub fn unfit(schedule: &Schedule, pipeline: Pipeline, unfit: Unfit) -> Self {
+        let schedule = schedule.name();
+        let Pipeline { stages: pp, virtual_stages: vpp, microbatches } = pipeline;
+        match unfit {
+            Unfit::VirtualStages { expected } => {
+                PlanError::VirtualStages { schedule, expected, vpp }
+            }
+            Unfit::Microbatches { least } => {
+                PlanError::Microbatches { schedule, least, microbatches }
+            }
+            Unfit::Groups { group, microbatches: nearest, groups } => {
+                PlanError::Groups { microbatches, group, pp, nearest, groups }
+            }
+        }
+    }
+
     /// Stable code, for `explain` and scripts.
     pub fn code(&self) -> &'static str {
         match self {

@@ -5,8 +5,8 @@
 //! [`passes`] turn orders into programs, [`check`] holds the laws, [`plan`] is what comes out and
 //! [`fn@lower`] does all of it. [`text`] prints every level.
 //!
-//! Beside it, [`bare`] orders stand without a model: [`csv`] reads them from files of other programs
-//! and [`mod@simulate`] times them.
+//! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
+//! programs do, and [`mod@simulate`] times them.
 
 pub mod action;
 pub mod bare;

@@ -10,7 +10,7 @@ use crate::{
     place,
     plan::{Batch, Plan},
     route::{self, Routes},
-    schedule::{Pipeline, Unfit},
+    schedule::Pipeline,
     spec::PlanSpec,
 };
 
@@ -149,22 +149,12 @@ fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
 /// Whether the schedule does not know such a pipeline.
 fn schedule(spec: &PlanSpec, batch: Batch) -> Option<PlanError> {
     let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
-    let (pp, vpp, microbatches) = (spec.mesh.pp, spec.mesh.vpp, pipeline.microbatches);
-    let chunks = pp.saturating_mul(vpp);
+    let microbatches = pipeline.microbatches;
+    let chunks = spec.mesh.pp.saturating_mul(spec.mesh.vpp);
     if microbatches.saturating_mul(chunks) > STEP_LIMIT {
         return Some(PlanError::TooLong { microbatches, chunks });
     }
-    match schedule.fits(pipeline).err()? {
-        Unfit::VirtualStages { expected } => {
-            Some(PlanError::VirtualStages { schedule: schedule.name(), expected, vpp })
-        }
-        Unfit::Microbatches { least } => {
-            Some(PlanError::Microbatches { schedule: schedule.name(), least, microbatches })
-        }
-        Unfit::Groups { group, microbatches: nearest, groups } => {
-            Some(PlanError::Groups { microbatches, group, pp, nearest, groups })
-        }
-    }
+    schedule.fits(pipeline).err().map(|unfit| PlanError::unfit(&schedule, pipeline, unfit))
 }
 
 #[cfg(test)]

@@ -229,11 +229,10 @@ fn events(bare: &Bare, rank: usize) -> Vec<Event> {
             Step::Send(token) => add(Kind::Send(token)),
             Step::Receive(token) => add(Kind::Receive(token)),
             Step::Work(_) | Step::Pair(..) => {
-                let tokens = it.step.actions().into_iter().map(|action| bare.tokens(action));
-                let tokens: Vec<_> = tokens.filter(|_| writes).collect();
-                tokens.iter().flat_map(|[taken, _]| taken).for_each(|&t| add(Kind::Receive(t)));
+                let actions = if writes { it.step.actions() } else { Vec::new() };
+                actions.iter().flat_map(|&a| bare.takes(a)).for_each(|t| add(Kind::Receive(t)));
                 add(Kind::Compute);
-                tokens.iter().flat_map(|[_, made]| made).for_each(|&t| add(Kind::Send(t)));
+                actions.iter().filter_map(|&a| bare.makes(a)).for_each(|t| add(Kind::Send(t)));
             }
         }
     }
