@@ -40,6 +40,18 @@ pub struct Action {
     pub microbatch: usize,
 }
 
+impl Action {
+    /// The work in its smallest parts: `B` is `I` and then `W`.
+    pub fn parts(self) -> Vec<Action> {
+        match self.work {
+            Work::Backward => [Work::BackwardInput, Work::BackwardWeight]
+                .map(|work| Action { work, ..self })
+                .to_vec(),
+            _ => vec![self],
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}{}{}", self.chunk, self.work.letter(), self.microbatch))

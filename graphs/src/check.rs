@@ -7,13 +7,16 @@
 //!   what it makes is sent; every send has its receive.
 //! - [`deadlock`]: data, credits and program order together have no cycle, so the plan cannot
 //!   hang, whatever the times.
+//! - [`hang`]: the same for bare orders, which have no programs.
 
 mod deadlock;
+mod hang;
 mod orders;
 mod programs;
 
 pub use crate::check::{
     deadlock::{Deadlock, deadlock},
+    hang::{Hang, fewest_credits, hang},
     orders::{OrderError, orders},
     programs::{ProgramError, programs},
 };

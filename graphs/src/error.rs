@@ -1,6 +1,9 @@
 //! Why a plan cannot be made, in the words of the person who asked for it.
 
-use crate::check::{Deadlock, OrderError, ProgramError};
+use crate::{
+    check::{Deadlock, OrderError, ProgramError},
+    schedule::{Pipeline, Schedule, Unfit},
+};
 
 /// One reason why a job's plan cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -23,13 +26,25 @@ pub enum PlanError {
         /// Chunks that one more than the cut points make.
         most: usize,
     },
-    /// The schedule knows only one chunk a stage.
-    #[error("{schedule} needs vpp = 1, got vpp = {vpp}")]
+    /// The schedule knows only so many chunks a stage.
+    #[error("{schedule} needs vpp = {expected}, got vpp = {vpp}")]
     VirtualStages {
         /// Name of the schedule.
         schedule: &'static str,
+        /// Chunks of a stage that it knows.
+        expected: usize,
         /// Chunks of a stage asked for.
         vpp: usize,
+    },
+    /// The schedule needs more microbatches.
+    #[error("{schedule} needs at least {least} microbatches, got {microbatches}")]
+    Microbatches {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// The fewest that will do.
+        least: usize,
+        /// Microbatches of a rank and step.
+        microbatches: usize,
     },
     /// The microbatches do not fall into the groups of interleaved 1F1B.
     #[error("{microbatches} microbatches do not fall into groups of {group} over {pp} stages")]
@@ -124,6 +139,23 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// Why a schedule does not know a pipeline.
+    pub fn unfit(schedule: &Schedule, pipeline: Pipeline, unfit: Unfit) -> Self {
+        let schedule = schedule.name();
+        let Pipeline { stages: pp, virtual_stages: vpp, microbatches } = pipeline;
+        match unfit {
+            Unfit::VirtualStages { expected } => {
+                PlanError::VirtualStages { schedule, expected, vpp }
+            }
+            Unfit::Microbatches { least } => {
+                PlanError::Microbatches { schedule, least, microbatches }
+            }
+            Unfit::Groups { group, microbatches: nearest, groups } => {
+                PlanError::Groups { microbatches, group, pp, nearest, groups }
+            }
+        }
+    }
+
     /// Stable code, for `explain` and scripts.
     pub fn code(&self) -> &'static str {
         match self {
@@ -139,6 +171,7 @@ impl PlanError {
             PlanError::Explicit(_) => "P109",
             PlanError::Cut { .. } => "P110",
             PlanError::TooLong { .. } => "P111",
+            PlanError::Microbatches { .. } => "P112",
             PlanError::Order(_) => "P120",
             PlanError::Program(_) => "P121",
             PlanError::Deadlock(_) => "P122",
@@ -154,6 +187,7 @@ impl PlanError {
             PlanError::Experts { .. } => "plan.mesh.ep",
             PlanError::Sequences { .. } | PlanError::Units { .. } => "batch",
             PlanError::Groups { .. } | PlanError::TooLong { .. } => "batch",
+            PlanError::Microbatches { .. } => "batch",
             PlanError::Lanes { .. } => "lanes",
             PlanError::Shares { .. } | PlanError::Explicit(_) => "plan.stages",
             PlanError::Cut { .. } => "plan.stages",
@@ -167,7 +201,13 @@ impl PlanError {
             PlanError::TooFewCuts { most, .. } => {
                 Some(format!("pp * vpp may be up to {most}; half layers are counted already"))
             }
-            PlanError::VirtualStages { .. } => Some("take Interleaved1F1B, or vpp: 1".to_string()),
+            PlanError::VirtualStages { expected: 1, .. } => {
+                Some("take Interleaved1F1B, or vpp: 1".to_string())
+            }
+            PlanError::VirtualStages { expected, .. } => Some(format!("write vpp: {expected}")),
+            PlanError::Groups { ref nearest, ref groups, .. } if groups.is_empty() => {
+                Some(format!("microbatches that would do: {}", list(nearest)))
+            }
             PlanError::Groups { ref nearest, ref groups, .. } => {
                 let (nearest, groups) = (list(nearest), list(groups));
                 Some(format!("microbatches that would do: {nearest}; groups that would: {groups}"))

@@ -4,9 +4,14 @@
 //! checks it, [`mod@place`] cuts it, [`route`] finds what crosses, [`schedule`] orders the work,
 //! [`passes`] turn orders into programs, [`check`] holds the laws, [`plan`] is what comes out and
 //! [`fn@lower`] does all of it. [`text`] prints every level.
+//!
+//! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
+//! programs do, and [`mod@simulate`] times them.
 
 pub mod action;
+pub mod bare;
 pub mod check;
+pub mod csv;
 pub mod decoder;
 pub mod error;
 mod lower;
@@ -17,6 +22,7 @@ pub mod place;
 pub mod plan;
 pub mod route;
 pub mod schedule;
+pub mod simulate;
 pub mod source;
 pub mod spec;
 pub mod text;

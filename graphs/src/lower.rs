@@ -6,11 +6,11 @@ use crate::{
     check,
     error::PlanError,
     model::ModelGraph,
-    passes::{credits, messages, split},
+    passes::{credits, messages, rising, split},
     place,
     plan::{Batch, Plan},
     route::{self, Routes},
-    schedule::{Pipeline, Unfit},
+    schedule::Pipeline,
     spec::PlanSpec,
 };
 
@@ -45,8 +45,9 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
             return Err(errors);
         }
     };
-    let chunk = |(chunk, nodes)| route::chunk(graph, nodes, chunk % spec.mesh.pp, spec.mesh.ep);
-    let chunks = places.into_iter().enumerate().map(chunk).collect::<Vec<_>>();
+    let stages = spec.schedule().places(pipeline(spec, batch));
+    let chunk = |(nodes, stage)| route::chunk(graph, nodes, stage, spec.mesh.ep);
+    let chunks = places.into_iter().zip(stages).map(chunk).collect::<Vec<_>>();
     let channels = route::channels(&chunks);
     let orders = orders(spec, batch)?;
     let routes = Routes::new(&channels);
@@ -76,12 +77,14 @@ fn orders(
     spec: &PlanSpec,
     batch: Batch,
 ) -> Result<Vec<Vec<crate::action::Action>>, Vec<PlanError>> {
-    let pipeline = pipeline(spec, batch);
-    let orders = spec.schedule().orders(pipeline);
-    check::orders(pipeline, &orders).map_err(wrapped)?;
-    let when = spec.weight_grad();
-    let orders: Vec<_> = orders.iter().map(|order| split::split(order, when)).collect();
-    check::orders(pipeline, &orders).map_err(wrapped)?;
+    let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
+    let (places, when) = (schedule.places(pipeline), spec.weight_grad());
+    let check = |orders: &[Vec<_>]| check::orders(&places, pipeline.microbatches, orders);
+    let orders = schedule.orders(pipeline);
+    check(&orders).map_err(wrapped)?;
+    let passes = |order: &Vec<_>| rising::rising(&split::split(order, when));
+    let orders: Vec<_> = orders.iter().map(passes).collect();
+    check(&orders).map_err(wrapped)?;
     Ok(orders)
 }
 
@@ -146,17 +149,12 @@ fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
 /// Whether the schedule does not know such a pipeline.
 fn schedule(spec: &PlanSpec, batch: Batch) -> Option<PlanError> {
     let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
-    let (pp, vpp, microbatches) = (spec.mesh.pp, spec.mesh.vpp, pipeline.microbatches);
-    let chunks = pp.saturating_mul(vpp);
+    let microbatches = pipeline.microbatches;
+    let chunks = spec.mesh.pp.saturating_mul(spec.mesh.vpp);
     if microbatches.saturating_mul(chunks) > STEP_LIMIT {
         return Some(PlanError::TooLong { microbatches, chunks });
     }
-    match schedule.fits(pipeline).err()? {
-        Unfit::VirtualStages => Some(PlanError::VirtualStages { schedule: schedule.name(), vpp }),
-        Unfit::Groups { group, microbatches: nearest, groups } => {
-            Some(PlanError::Groups { microbatches, group, pp, nearest, groups })
-        }
-    }
+    schedule.fits(pipeline).err().map(|unfit| PlanError::unfit(&schedule, pipeline, unfit))
 }
 
 #[cfg(test)]

@@ -5,20 +5,31 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::Action;
+use crate::{
+    action::{Action, Work},
+    bare::Step,
+};
 
+mod dual_pipe_v;
 mod gpipe;
 mod interleaved;
+mod interleaved_zero_bubble;
+mod looped_bfs;
 mod one_f_one_b;
+mod placement;
+mod writer;
+mod zb_h1;
+mod zb_h2;
+mod zb_v;
 
-pub use crate::schedule::interleaved::Interleaved;
+pub use crate::schedule::{interleaved::Interleaved, placement::Placement};
 
 /// What a schedule needs to know about a pipeline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pipeline {
     /// Stages, `p`.
     pub stages: usize,
-    /// Chunks of each stage, `v`; chunk `c` lives on stage `c % p`.
+    /// Chunks of each stage, `v`; a [`Placement`] says which.
     pub virtual_stages: usize,
     /// Microbatches of a step, `m`.
     pub microbatches: usize,
@@ -33,13 +44,33 @@ pub enum Schedule {
     OneFOneB,
     /// 1F1B over several chunks a stage; Narayanan et al., arXiv:2104.04473, section 2.2.
     Interleaved1F1B(Interleaved),
+    /// Chunk by chunk, breadth first; Lamy-Poirier, arXiv:2211.05953.
+    LoopedBfs,
+    /// 1F1B with weight gradients in the bubbles; Qi et al., arXiv:2401.10241, section 2.2.
+    ZbH1,
+    /// The same without bubbles, for twice the memory.
+    ZbH2,
+    /// Interleaved 1F1B with weight gradients in the bubbles.
+    InterleavedZeroBubble,
+    /// Zero bubble on a V of two chunks a stage; Qi et al., arXiv:2401.10241, section 6.
+    ZbV,
+    /// Both ways of a V at once; DeepSeek-V3, arXiv:2412.19437, section 3.2.1.
+    DualPipeV,
 }
 
 /// Why a schedule cannot run on a pipeline.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unfit {
-    /// The schedule knows only one chunk a stage.
-    VirtualStages,
+    /// The schedule knows only so many chunks a stage.
+    VirtualStages {
+        /// Chunks of a stage that it knows.
+        expected: usize,
+    },
+    /// The schedule needs more microbatches.
+    Microbatches {
+        /// The fewest that will do.
+        least: usize,
+    },
     /// The microbatches do not fall into groups.
     Groups {
         /// Microbatches of a group.
@@ -52,8 +83,18 @@ pub enum Unfit {
 }
 
 impl Schedule {
-    /// The names job files may write.
-    pub const NAMES: &[&str] = &["GPipe", "OneFOneB", "Interleaved1F1B"];
+    /// Every schedule, those with parameters as they are by default.
+    pub const ALL: &[Schedule] = &[
+        Schedule::GPipe,
+        Schedule::OneFOneB,
+        Schedule::Interleaved1F1B(Interleaved::PLAIN),
+        Schedule::LoopedBfs,
+        Schedule::ZbH1,
+        Schedule::ZbH2,
+        Schedule::InterleavedZeroBubble,
+        Schedule::ZbV,
+        Schedule::DualPipeV,
+    ];
 
     /// The name job files write.
     pub fn name(&self) -> &'static str {
@@ -61,6 +102,36 @@ impl Schedule {
             Schedule::GPipe => "GPipe",
             Schedule::OneFOneB => "OneFOneB",
             Schedule::Interleaved1F1B(_) => "Interleaved1F1B",
+            Schedule::LoopedBfs => "LoopedBfs",
+            Schedule::ZbH1 => "ZbH1",
+            Schedule::ZbH2 => "ZbH2",
+            Schedule::InterleavedZeroBubble => "InterleavedZeroBubble",
+            Schedule::ZbV => "ZbV",
+            Schedule::DualPipeV => "DualPipeV",
+        }
+    }
+
+    /// How the chunks are laid over the stages.
+    pub fn placement(&self) -> Placement {
+        match self {
+            Schedule::ZbV | Schedule::DualPipeV => Placement::V,
+            _ => Placement::Loop,
+        }
+    }
+
+    /// The stage of each chunk.
+    pub fn places(&self, pipeline: Pipeline) -> Vec<usize> {
+        let chunks = 0..pipeline.stages * pipeline.virtual_stages;
+        chunks.map(|chunk| self.placement().stage_of(chunk, pipeline.stages)).collect()
+    }
+
+    /// The only number of chunks a stage that the schedule knows, if there is one.
+    pub fn virtual_stages(&self) -> Option<usize> {
+        match self {
+            Schedule::GPipe | Schedule::OneFOneB | Schedule::ZbH1 | Schedule::ZbH2 => Some(1),
+            Schedule::ZbV | Schedule::DualPipeV => Some(2),
+            Schedule::Interleaved1F1B(_) => None,
+            Schedule::LoopedBfs | Schedule::InterleavedZeroBubble => None,
         }
     }
 
@@ -70,12 +141,18 @@ impl Schedule {
     ///
     /// [`Unfit`], with what would do instead.
     pub fn fits(&self, pipeline: Pipeline) -> Result<(), Unfit> {
+        let known = self.virtual_stages();
+        if let Some(expected) = known.filter(|&known| known != pipeline.virtual_stages) {
+            return Err(Unfit::VirtualStages { expected });
+        }
+        let least = 2 * pipeline.stages;
         match self {
-            Schedule::GPipe | Schedule::OneFOneB if pipeline.virtual_stages > 1 => {
-                Err(Unfit::VirtualStages)
-            }
-            Schedule::GPipe | Schedule::OneFOneB => Ok(()),
             Schedule::Interleaved1F1B(rule) => rule.fits(pipeline),
+            Schedule::InterleavedZeroBubble => interleaved_zero_bubble::fits(pipeline),
+            Schedule::DualPipeV if pipeline.microbatches < least => {
+                Err(Unfit::Microbatches { least })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -85,6 +162,22 @@ impl Schedule {
             Schedule::GPipe => gpipe::order(pipeline, stage),
             Schedule::OneFOneB => one_f_one_b::order(pipeline, stage),
             Schedule::Interleaved1F1B(rule) => rule.order(pipeline, stage),
+            Schedule::LoopedBfs => looped_bfs::order(pipeline, stage),
+            Schedule::ZbH1 => zb_h1::order(pipeline, stage),
+            Schedule::ZbH2 => zb_h2::order(pipeline, stage),
+            Schedule::InterleavedZeroBubble => interleaved_zero_bubble::order(pipeline, stage),
+            Schedule::ZbV => zb_v::order(pipeline, stage),
+            Schedule::DualPipeV => {
+                dual_pipe_v::steps(pipeline, stage).iter().flat_map(Step::actions).collect()
+            }
+        }
+    }
+
+    /// The actions of one stage as the cells of a file, pairs being one cell.
+    pub fn steps(&self, pipeline: Pipeline, stage: usize) -> Vec<Step> {
+        match self {
+            Schedule::DualPipeV => dual_pipe_v::steps(pipeline, stage),
+            _ => self.order(pipeline, stage).into_iter().map(Step::Work).collect(),
         }
     }
 
@@ -92,6 +185,12 @@ impl Schedule {
     pub fn orders(&self, pipeline: Pipeline) -> Vec<Vec<Action>> {
         (0..pipeline.stages).map(|stage| self.order(pipeline, stage)).collect()
     }
+}
+
+/// One kind of work of a stage's only chunk, for all microbatches.
+fn microbatches(pipeline: Pipeline, stage: usize, work: Work) -> Vec<Action> {
+    let action = |microbatch| Action { chunk: stage, work, microbatch };
+    (0..pipeline.microbatches).map(action).collect()
 }
 
 /// `warm_up` forward passes, then one forward and one backward in turn, then what is left.

@@ -37,6 +37,38 @@ pub struct JobArguments {
     pub sets: Vec<String>,
 }
 
+/// A schedule to print, or a file of orders to check or to simulate.
+#[derive(Args)]
+pub struct ScheduleArguments {
+    /// Name of a schedule, as jobs write it; prints its orders.
+    #[arg(required_unless_present_any = ["check", "simulate"])]
+    pub name: Option<String>,
+    /// Stages.
+    #[arg(long, default_value_t = 4, conflicts_with_all = ["check", "simulate"])]
+    pub pp: usize,
+    /// Chunks of each stage; left out, as many as the schedule needs.
+    #[arg(long, conflicts_with_all = ["check", "simulate"])]
+    pub vpp: Option<usize>,
+    /// Microbatches of a step.
+    #[arg(long, default_value_t = 8, conflicts_with_all = ["check", "simulate"])]
+    pub microbatches: usize,
+    /// Where the orders go, in PyTorch's dialect; `-` prints them.
+    #[arg(long, value_name = "-|FILE", default_value = "-")]
+    pub csv: PathBuf,
+    /// Check a file of orders: lawful, and free of deadlock.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "simulate"])]
+    pub check: Option<PathBuf>,
+    /// Tokens that a channel holds between send and receive; left out, as many as are needed.
+    #[arg(long, requires = "check")]
+    pub credits: Option<usize>,
+    /// Simulate a file of orders.
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    pub simulate: Option<PathBuf>,
+    /// Prices of work on one chunk, and of the way between ranks.
+    #[arg(long, value_name = "PRICES", default_value = "F=1,I=1,W=1,comm=0")]
+    pub cost: String,
+}
+
 /// A number format.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Format {
@@ -78,6 +110,8 @@ pub enum Verb {
         #[arg(long, value_enum, default_value = "summary")]
         level: Level,
     },
+    /// Print the orders of a schedule, or check or simulate orders from a file.
+    Schedule(ScheduleArguments),
     /// Print the final job, after all files, presets and arguments.
     Resolve {
         #[command(flatten)]

@@ -5,15 +5,18 @@ mod arguments;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
+use graphs::schedule::Pipeline;
 use jobs::{
     Loaded, Report, Request,
-    commands::{bench, check, eval, explain, export, import, plan, resolve, run, sample, verify},
+    commands::{
+        bench, check, eval, explain, export, import, plan, resolve, run, sample, schedule, verify,
+    },
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
 };
 
-use crate::arguments::{Arguments, JobArguments, Verb};
+use crate::arguments::{Arguments, JobArguments, ScheduleArguments, Verb};
 
 /// The job is not valid.
 const INVALID: u8 = 3;
@@ -85,6 +88,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json),
         Verb::Plan { job, level } => plan::plan(&loaded(job)?, level, json)?,
+        Verb::Schedule(asked) => bare_orders(&asked, json)?,
         Verb::Resolve { job, origin, model } => {
             let part = match (origin, model) {
                 (true, _) => resolve::Part::Origins,
@@ -138,6 +142,24 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
 
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
     load(&Request { job: job.job, plan: job.plan, sets: job.sets })
+}
+
+/// Prints, checks or simulates orders without a job.
+fn bare_orders(asked: &ScheduleArguments, json: bool) -> Result<String, Failure> {
+    if let Some(file) = &asked.check {
+        return schedule::check(&schedule::read(file)?, asked.credits, json);
+    }
+    if let Some(file) = &asked.simulate {
+        let costs = schedule::costs(&asked.cost)?;
+        return schedule::time(&schedule::read(file)?, &costs, json);
+    }
+    let rule = schedule::named(asked.name.as_deref().unwrap_or_default())?;
+    let pipeline = Pipeline {
+        stages: asked.pp,
+        virtual_stages: asked.vpp.or(rule.virtual_stages()).unwrap_or(1),
+        microbatches: asked.microbatches,
+    };
+    schedule::write(&schedule::print(&rule, pipeline)?, &asked.csv, json)
 }
 
 fn init_model(model: &str, seed: u64, to: &std::path::Path, dtype: Precision) -> Result<u8, Ended> {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::{
     action::{Action, Work},
-    schedule::Pipeline,
+    bare::Cell,
 };
 
 /// A mistake in an order, with its cell; stages and cells are counted from 0.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum OrderError {
+    /// There is nothing to do.
+    #[error("the orders have no work")]
+    Empty,
     /// There are more or fewer rows than stages.
     #[error("the orders have {got} rows for {expected} stages")]
     Rows {
@@ -52,6 +55,26 @@ pub enum OrderError {
         /// What has to come first.
         needs: Action,
     },
+    /// A chunk or microbatch that no cell has, though one has a later one.
+    #[error("{what} {number} stands nowhere, but a later one does")]
+    Gap {
+        /// Chunk or microbatch.
+        what: &'static str,
+        /// Its number.
+        number: usize,
+    },
+    /// A send or receive, or work that waits for one, where it cannot be.
+    #[error("stage {stage}, cell {cell}: {step} {wrong}")]
+    Message {
+        /// Stage of the row.
+        stage: usize,
+        /// Position in the row.
+        cell: usize,
+        /// What stands there.
+        step: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
     /// Work that stands nowhere.
     #[error("stage {stage}: {action} is missing")]
     Missing {
@@ -62,59 +85,94 @@ pub enum OrderError {
     },
 }
 
-/// Checks the orders of all stages of a pipeline with loop placement: chunk `c` on stage `c % p`.
+impl OrderError {
+    /// Counts cells as columns of rows, where positions among the actions are counted so far.
+    pub(crate) fn move_to(&mut self, rows: &[Vec<Cell>]) {
+        let column = |stage: usize, position: usize| {
+            let actions = |cell: &Cell| cell.step.actions().len();
+            let columns =
+                rows[stage].iter().flat_map(|c| std::iter::repeat_n(c.column, actions(c)));
+            columns.clone().nth(position).unwrap_or(position)
+        };
+        match self {
+            OrderError::Twice { stage, cell, first, .. } => {
+                *first = column(*stage, *first);
+                *cell = column(*stage, *cell);
+            }
+            OrderError::Foreign { stage, cell, .. } | OrderError::Early { stage, cell, .. } => {
+                *cell = column(*stage, *cell);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Checks the orders of all stages, chunk `c` living on stage `places[c]`, for the microbatches
+/// `0..microbatches`.
 ///
 /// # Errors
 ///
 /// All the [`OrderError`]s there are, by stage and cell.
-pub fn orders(pipeline: Pipeline, orders: &[Vec<Action>]) -> Result<(), Vec<OrderError>> {
-    let expected = pipeline.stages;
+pub fn orders(
+    places: &[usize],
+    microbatches: usize,
+    orders: &[Vec<Action>],
+) -> Result<(), Vec<OrderError>> {
+    let expected = places.iter().max().map_or(0, |last| last + 1);
     if orders.len() != expected {
         return Err(vec![OrderError::Rows { got: orders.len(), expected }]);
     }
     let mut errors = Vec::new();
     for (stage, order) in orders.iter().enumerate() {
-        check_row(pipeline, stage, order, &mut errors);
+        Row { places, microbatches, stage }.check(order, &mut errors);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn check_row(pipeline: Pipeline, stage: usize, order: &[Action], errors: &mut Vec<OrderError>) {
-    let mut done: BTreeMap<Action, usize> = BTreeMap::new();
-    for (cell, &action) in order.iter().enumerate() {
-        if !belongs(pipeline, stage, action) {
-            errors.push(OrderError::Foreign { stage, cell, action });
-            continue;
-        }
-        for part in parts(action) {
-            if let Some(needs) = needs(part).filter(|needs| !done.contains_key(needs)) {
-                errors.push(OrderError::Early { stage, cell, action, needs });
-            }
-            if let Some(&first) = done.get(&part) {
-                errors.push(OrderError::Twice { stage, cell, action, first });
-            }
-            done.entry(part).or_insert(cell);
-        }
-    }
-    for action in all(pipeline, stage).filter(|action| !done.contains_key(action)) {
-        errors.push(OrderError::Missing { stage, action });
-    }
+/// What the order of one stage must hold.
+struct Row<'a> {
+    places: &'a [usize],
+    microbatches: usize,
+    stage: usize,
 }
 
-fn belongs(pipeline: Pipeline, stage: usize, action: Action) -> bool {
-    let Pipeline { stages, virtual_stages, microbatches } = pipeline;
-    action.chunk % stages == stage
-        && action.chunk / stages < virtual_stages
-        && action.microbatch < microbatches
-}
+impl Row<'_> {
+    fn check(&self, order: &[Action], errors: &mut Vec<OrderError>) {
+        let stage = self.stage;
+        let mut done: BTreeMap<Action, usize> = BTreeMap::new();
+        for (cell, &action) in order.iter().enumerate() {
+            if !self.holds(action) {
+                errors.push(OrderError::Foreign { stage, cell, action });
+                continue;
+            }
+            for part in action.parts() {
+                if let Some(needs) = needs(part).filter(|needs| !done.contains_key(needs)) {
+                    errors.push(OrderError::Early { stage, cell, action, needs });
+                }
+                if let Some(&first) = done.get(&part) {
+                    errors.push(OrderError::Twice { stage, cell, action, first });
+                }
+                done.entry(part).or_insert(cell);
+            }
+        }
+        for action in self.all().filter(|action| !done.contains_key(action)) {
+            errors.push(OrderError::Missing { stage, action });
+        }
+    }
 
-/// `B` is `I` and then `W`.
-fn parts(action: Action) -> Vec<Action> {
-    match action.work {
-        Work::Backward => [Work::BackwardInput, Work::BackwardWeight]
-            .map(|work| Action { work, ..action })
-            .to_vec(),
-        _ => vec![action],
+    fn holds(&self, action: Action) -> bool {
+        self.places.get(action.chunk) == Some(&self.stage) && action.microbatch < self.microbatches
+    }
+
+    /// All that the stage has to do, in parts.
+    fn all(&self) -> impl Iterator<Item = Action> {
+        let works = [Work::Forward, Work::BackwardInput, Work::BackwardWeight];
+        let own = self.places.iter().enumerate().filter(|&(_, &stage)| stage == self.stage);
+        own.flat_map(move |(chunk, _)| {
+            (0..self.microbatches).flat_map(move |microbatch| {
+                works.into_iter().map(move |work| Action { chunk, work, microbatch })
+            })
+        })
     }
 }
 
@@ -125,15 +183,4 @@ fn needs(part: Action) -> Option<Action> {
         Work::BackwardWeight => Some(Action { work: Work::BackwardInput, ..part }),
         Work::BackwardInput | Work::Backward => Some(Action { work: Work::Forward, ..part }),
     }
-}
-
-/// All that a stage has to do, in parts.
-fn all(pipeline: Pipeline, stage: usize) -> impl Iterator<Item = Action> {
-    let Pipeline { stages, virtual_stages, microbatches } = pipeline;
-    let works = [Work::Forward, Work::BackwardInput, Work::BackwardWeight];
-    (0..virtual_stages).map(move |turn| turn * stages + stage).flat_map(move |chunk| {
-        (0..microbatches).flat_map(move |microbatch| {
-            works.into_iter().map(move |work| Action { chunk, work, microbatch })
-        })
-    })
 }

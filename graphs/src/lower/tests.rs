@@ -74,6 +74,22 @@ fn schedules_that_do_not_know_the_pipeline_say_what_they_need() {
         mistakes(&gpipe, batch(8, 1)),
         ["P102 plan.mesh.vpp: GPipe needs vpp = 1, got vpp = 2; take Interleaved1F1B, or vpp: 1"]
     );
+    let dual = PlanSpec { schedule: Some(Schedule::DualPipeV), ..on(mesh) };
+    assert_eq!(
+        mistakes(&dual, batch(3, 1)),
+        ["P112 batch: DualPipeV needs at least 4 microbatches, got 3; "]
+    );
+    let flat = PlanSpec { mesh: Mesh { vpp: 1, ..mesh }, ..dual };
+    assert_eq!(
+        mistakes(&flat, batch(8, 1)),
+        ["P102 plan.mesh.vpp: DualPipeV needs vpp = 2, got vpp = 1; write vpp: 2"]
+    );
+    let zero = PlanSpec { schedule: Some(Schedule::InterleavedZeroBubble), ..on(mesh) };
+    assert_eq!(
+        mistakes(&zero, batch(5, 1)),
+        ["P103 batch: 5 microbatches do not fall into groups of 2 over 2 stages; microbatches \
+             that would do: 4, 6"]
+    );
     assert_eq!(
         mistakes(&on(mesh), batch(5, 1)),
         ["P103 batch: 5 microbatches do not fall into groups of 2 over 2 stages; microbatches \
@@ -170,8 +186,8 @@ fn schedules() -> impl Strategy<Value = Option<Schedule>> {
     let rule = (0..3_usize, any::<bool>()).prop_map(|(extra_warmup, split_backward)| {
         Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
     });
-    let flat = prop_oneof![Just(Schedule::GPipe), Just(Schedule::OneFOneB)];
-    prop_oneof![Just(None), flat.prop_map(Some), rule.prop_map(Some)]
+    let plain = (0..Schedule::ALL.len()).prop_map(|which| Some(Schedule::ALL[which]));
+    prop_oneof![Just(None), plain, rule.prop_map(Some)]
 }
 
 fn weight_grads() -> impl Strategy<Value = Option<WeightGrad>> {
@@ -196,9 +212,10 @@ proptest! {
         schedule in schedules(),
         weight_grad in weight_grads(),
     ) {
-        let flat = matches!(schedule, Some(Schedule::GPipe | Schedule::OneFOneB));
-        let mesh = Mesh { pp, vpp: if flat { 1 } else { vpp }, ep, dp: 1 };
+        let vpp = schedule.and_then(|schedule| schedule.virtual_stages()).unwrap_or(vpp);
+        let mesh = Mesh { pp, vpp, ep, dp: 1 };
         let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
+        let rounds = if schedule == Some(Schedule::DualPipeV) { rounds + 1 } else { rounds };
         let microbatches = pp * rounds;
         let plan = lower(&graph(nano()), &spec, batch(microbatches * ep, ep)).unwrap();
         let all = plan.programs.iter().flatten().flat_map(|program| &program.instructions);

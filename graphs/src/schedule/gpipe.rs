@@ -5,13 +5,11 @@
 
 use crate::{
     action::{Action, Work},
-    schedule::Pipeline,
+    schedule::{Pipeline, microbatches},
 };
 
 /// The actions of one stage.
 pub(super) fn order(pipeline: Pipeline, stage: usize) -> Vec<Action> {
-    let all = |work| {
-        (0..pipeline.microbatches).map(move |microbatch| Action { chunk: stage, work, microbatch })
-    };
-    all(Work::Forward).chain(all(Work::Backward)).collect()
+    let all = |work| microbatches(pipeline, stage, work);
+    [all(Work::Forward), all(Work::Backward)].concat()
 }

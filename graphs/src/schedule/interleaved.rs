@@ -33,6 +33,9 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usi
 }
 
 impl Interleaved {
+    /// Nothing asked for.
+    pub const PLAIN: Self = Interleaved { extra_warmup: 0, split_backward: false, group: None };
+
     /// Microbatches of a group: those asked for, or `p`, or all if there are fewer.
     fn group(&self, pipeline: Pipeline) -> usize {
         self.group.unwrap_or(pipeline.stages.min(pipeline.microbatches))
@@ -55,9 +58,13 @@ impl Interleaved {
     /// The actions of one stage.
     pub(super) fn order(&self, pipeline: Pipeline, stage: usize) -> Vec<Action> {
         let Pipeline { stages: p, virtual_stages: v, .. } = pipeline;
-        let group = self.group(pipeline);
-        let due = 2 * (p - stage - 1) + (v - 1) * group;
-        let warm_up = due.saturating_add(self.extra_warmup);
+        let due = 2 * (p - stage - 1) + (v - 1) * self.group(pipeline);
+        self.after(due.saturating_add(self.extra_warmup), pipeline, stage)
+    }
+
+    /// The actions of one stage, with as many forward passes first.
+    pub(super) fn after(&self, warm_up: usize, pipeline: Pipeline, stage: usize) -> Vec<Action> {
+        let (p, group) = (pipeline.stages, self.group(pipeline));
         let turns = |work: Work, last_first: bool| {
             let turn = turns(pipeline, group, last_first);
             let action = |(turn, microbatch)| Action { chunk: turn * p + stage, work, microbatch };

@@ -5,14 +5,11 @@
 
 use crate::{
     action::{Action, Work},
-    schedule::{Pipeline, alternate},
+    schedule::{Pipeline, alternate, microbatches},
 };
 
 /// The actions of one stage.
 pub(super) fn order(pipeline: Pipeline, stage: usize) -> Vec<Action> {
-    let all = |work| {
-        let action = move |microbatch| Action { chunk: stage, work, microbatch };
-        (0..pipeline.microbatches).map(action).collect()
-    };
+    let all = |work| microbatches(pipeline, stage, work);
     alternate(pipeline.stages - stage - 1, all(Work::Forward), all(Work::Backward))
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::*;
-use crate::{action::Work, check, text};
+use crate::{action::Work, bare::Bare, check, csv, text};
 
 fn pipeline(stages: usize, virtual_stages: usize, microbatches: usize) -> Pipeline {
     Pipeline { stages, virtual_stages, microbatches }
@@ -34,7 +34,8 @@ fn check(schedule: Schedule, pipeline: Pipeline, expected: &[&str]) {
     assert_eq!(schedule.fits(pipeline), Ok(()));
     let orders = schedule.orders(pipeline);
     assert_eq!(text::orders(&orders).lines().collect::<Vec<_>>(), expected);
-    assert_eq!(check::orders(pipeline, &orders), Ok(()));
+    let places = schedule.places(pipeline);
+    assert_eq!(check::orders(&places, pipeline.microbatches, &orders), Ok(()));
 }
 
 #[test]
@@ -70,6 +71,71 @@ fn interleaving_takes_its_chunks_in_turn_and_backward_in_reverse() {
 }
 
 #[test]
+fn looped_breadth_first_comes_back_the_way_it_went() {
+    check(
+        Schedule::LoopedBfs,
+        pipeline(2, 2, 2),
+        &["0F0,0F1,2F0,2F1,2B1,2B0,0B1,0B0", "1F0,1F1,3F0,3F1,3B1,3B0,1B1,1B0"],
+    );
+}
+
+#[test]
+fn zero_bubble_schedules_put_weight_gradients_into_the_bubbles() {
+    check(
+        Schedule::ZbH1,
+        pipeline(2, 1, 3),
+        &["0F0,0F1,0I0,0W0,0F2,0I1,0W1,0I2,0W2", "1F0,1I0,1F1,1I1,1W0,1F2,1I2,1W1,1W2"],
+    );
+    check(
+        Schedule::ZbH2,
+        pipeline(2, 1, 3),
+        &["0F0,0F1,0F2,0I0,0W0,0I1,0W1,0I2,0W2", "1F0,1I0,1F1,1I1,1F2,1I2,1W0,1W1,1W2"],
+    );
+    check(
+        Schedule::InterleavedZeroBubble,
+        pipeline(2, 2, 2),
+        &[
+            "0F0,0F1,2F0,2F1,2I0,2W0,2I1,2W1,0I0,0W0,0I1,0W1",
+            "1F0,1F1,3F0,3I0,3F1,3I1,3W0,1I0,3W1,1I1,1W0,1W1",
+        ],
+    );
+    check(
+        Schedule::ZbV,
+        pipeline(2, 2, 2),
+        &[
+            "0F0,0F1,3F0,3I0,3W0,3F1,3I1,3W1,0I0,0W0,0I1,0W1",
+            "1F0,2F0,1F1,2F1,2I0,2W0,1I0,1W0,2I1,2W1,1I1,1W1",
+        ],
+    );
+}
+
+#[test]
+fn dual_pipe_v_needs_twice_as_many_microbatches_as_stages() {
+    let fits = |v, m| Schedule::DualPipeV.fits(pipeline(2, v, m));
+    assert_eq!(fits(2, 3), Err(Unfit::Microbatches { least: 4 }));
+    assert_eq!(fits(1, 4), Err(Unfit::VirtualStages { expected: 2 }));
+    assert_eq!(fits(2, 4), Ok(()));
+}
+
+#[test]
+fn whatever_fits_is_lawful_and_cannot_hang() {
+    let mut ran = 0;
+    for (p, v, m) in
+        (1..=8).flat_map(|p| (1..=4).flat_map(move |v| (1..=24).map(move |m| (p, v, m))))
+    {
+        let pipeline = pipeline(p, v, m);
+        for schedule in Schedule::ALL.iter().filter(|it| it.fits(pipeline).is_ok()) {
+            let bare =
+                Bare::of(schedule, pipeline).unwrap_or_else(|e| panic!("{schedule:?} {e:?}"));
+            assert_eq!(bare.places(), schedule.places(pipeline));
+            assert_eq!(check::hang(&bare, m), Ok(()), "{schedule:?} {pipeline:?}");
+            ran += 1;
+        }
+    }
+    assert!(ran > 2500, "only {ran} fit");
+}
+
+#[test]
 fn warm_up_counts_are_those_of_megatron() {
     for (extra, expected) in [(0, [10, 8, 6, 4]), (1, [11, 9, 7, 5])] {
         let orders = interleaved(extra, None).orders(pipeline(4, 2, 16));
@@ -92,13 +158,29 @@ fn microbatches_that_make_no_groups_are_refused_with_what_would() {
         Unfit::Groups { group: 5, microbatches: vec![5, 9], groups: vec![4, 8] }
     );
     assert_eq!(interleaved(0, None).fits(pipeline(4, 2, 3)), Ok(()));
-    assert_eq!(Schedule::GPipe.fits(pipeline(4, 2, 8)), Err(Unfit::VirtualStages));
+    assert_eq!(Schedule::GPipe.fits(pipeline(4, 2, 8)), Err(Unfit::VirtualStages { expected: 1 }));
 }
 
 /// The part of a file name of PyTorch's references that follows a letter pair, as a number.
 fn field(name: &str, key: &str) -> usize {
     let part = name.split(['_', '.']).find_map(|part| part.strip_prefix(key));
     part.unwrap_or_else(|| panic!("{name} has no {key}")).parse().unwrap()
+}
+
+/// The steps of a file.
+fn read(path: &std::path::Path) -> Vec<Vec<Step>> {
+    let rows = csv::read(&std::fs::read_to_string(path).unwrap()).unwrap();
+    rows.iter().map(|row| row.iter().map(|cell| cell.step).collect()).collect()
+}
+
+fn steps(schedule: Schedule, pipeline: Pipeline) -> Vec<Vec<Step>> {
+    (0..pipeline.stages).map(|stage| schedule.steps(pipeline, stage)).collect()
+}
+
+#[test]
+fn dual_pipe_v_equals_the_one_that_deepseek_runs() {
+    let Some(path) = golden("pytorch-test-artifacts/dualpipev_4rank_10mb.csv") else { return };
+    assert_eq!(steps(Schedule::DualPipeV, pipeline(4, 2, 10)), read(&path));
 }
 
 #[test]
@@ -117,14 +199,18 @@ fn orders_equal_those_of_pytorch() {
             "1F1B" => Schedule::OneFOneB,
             // PyTorch makes its groups as even as it can: so many rounds of m / rounds.
             "Interleaved1F1B" => interleaved(0, Some(m / (m / p).max(1))),
-            _ => continue,
+            "LoopedBFS" => Schedule::LoopedBfs,
+            "InterleavedZeroBubble" => Schedule::InterleavedZeroBubble,
+            "ZBVZeroBubble" => Schedule::ZbV,
+            "DualPipeV" => Schedule::DualPipeV,
+            other => panic!("{other} is new here"),
         };
-        let expected = text::read_orders(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let expected = read(&path);
         assert_eq!(schedule.fits(pipeline(p, v, m)), Ok(()), "{name}");
-        assert_eq!(schedule.orders(pipeline(p, v, m)), expected, "{name}");
+        assert_eq!(steps(schedule, pipeline(p, v, m)), expected, "{name}");
         compared += 1;
     }
-    assert!(compared >= 28, "compared only {compared}");
+    assert!(compared >= 64, "compared only {compared}");
 }
 
 #[test]
@@ -135,7 +221,8 @@ fn pytorch_2_15_has_one_microbatch_too_many_in_its_1f1b_and_that_is_found() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let (p, v, m) = (field(name, "pp"), field(name, "v"), field(name, "mb"));
         let orders = text::read_orders(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        let errors = check::orders(pipeline(p, v, m), &orders).unwrap_err();
+        let errors =
+            check::orders(&Schedule::OneFOneB.places(pipeline(p, v, m)), m, &orders).unwrap_err();
         let last = format!("stage {}: {}F0 is missing", p - 1, p - 1);
         assert!(errors.iter().any(|error| error.to_string() == last), "{name}: {errors:?}");
     }

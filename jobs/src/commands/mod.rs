@@ -10,4 +10,5 @@ pub mod plan;
 pub mod resolve;
 pub mod run;
 pub mod sample;
+pub mod schedule;
 pub mod verify;

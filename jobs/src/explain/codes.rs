@@ -251,7 +251,7 @@ pub const CODES: &[Entry] = &[
     entry(
         Topic::Code,
         "P102",
-        "GPipe and 1F1B know one chunk a stage.",
+        "GPipe, 1F1B and ZbH1 and ZbH2 know one chunk a stage, ZbV and DualPipeV two.",
         "mesh: (pp: 4), schedule: OneFOneB",
     ),
     entry(
@@ -299,6 +299,12 @@ pub const CODES: &[Entry] = &[
         "P111",
         "A step of so many microbatches is too long to plan.",
         "microbatch: 4",
+    ),
+    entry(
+        Topic::Code,
+        "P112",
+        "DualPipeV fills both ways of its V, so it needs 2 * pp microbatches or more.",
+        "mesh: (pp: 2, vpp: 2), schedule: DualPipeV",
     ),
     entry(
         Topic::Code,

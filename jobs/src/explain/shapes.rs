@@ -42,7 +42,8 @@ pub const SHAPES: &[Entry] = &[
     entry(
         Topic::Field,
         "schedule",
-        "Order of work of each stage: GPipe, OneFOneB or Interleaved1F1B.",
+        "Order of work of each stage: GPipe, OneFOneB, Interleaved1F1B, LoopedBfs, ZbH1, ZbH2, \
+         InterleavedZeroBubble, ZbV or DualPipeV.",
         "schedule: Interleaved1F1B(extra_warmup: 1)",
     ),
     entry(

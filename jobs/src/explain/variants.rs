@@ -162,6 +162,44 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "LoopedBfs",
+        "Chunk by chunk, all microbatches of one before the next (arXiv:2211.05953).",
+        "mesh: (pp: 2, vpp: 2), schedule: LoopedBfs",
+    ),
+    entry(
+        Topic::Variant,
+        "ZbH1",
+        "1F1B with weight gradients in the bubbles, at its memory (arXiv:2401.10241).",
+        "schedule: ZbH1",
+    ),
+    entry(
+        Topic::Variant,
+        "ZbH2",
+        "ZbH1 without bubbles, for twice the memory (arXiv:2401.10241).",
+        "schedule: ZbH2",
+    ),
+    entry(
+        Topic::Variant,
+        "InterleavedZeroBubble",
+        "Interleaved 1F1B with weight gradients in the bubbles.",
+        "mesh: (pp: 2, vpp: 2), schedule: InterleavedZeroBubble",
+    ),
+    entry(
+        Topic::Variant,
+        "ZbV",
+        "No bubble at the memory of 1F1B: the first stage has the last chunk too \
+         (arXiv:2401.10241). Needs vpp: 2.",
+        "mesh: (pp: 2, vpp: 2), schedule: ZbV",
+    ),
+    entry(
+        Topic::Variant,
+        "DualPipeV",
+        "Forward passes of one way beside backward passes of the other (arXiv:2412.19437). \
+         Needs vpp: 2 and 2 * pp microbatches.",
+        "mesh: (pp: 2, vpp: 2), schedule: DualPipeV",
+    ),
+    entry(
+        Topic::Variant,
         "Joined",
         "Weight gradients together with input gradients.",
         "weight_grad: Joined",
