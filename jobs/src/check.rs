@@ -34,6 +34,7 @@ pub fn check(job: &Job, tree: &Value, poison: &Poison) -> Checked {
     if poison.has(tree.span) {
         return checked;
     }
+    checked.findings.extend(parts::name(job, places));
     checked.findings.extend(parts::actors(job, places));
     checked.findings.extend(parts::numbers(job, places));
     checked.findings.extend(optimizer::ranges(job, places));

@@ -13,6 +13,18 @@ use crate::{
 /// Tokens of the smallest tokenizer: the bytes and the end of a document.
 const BYTES: usize = 257;
 
+/// A name that can be the name of a folder.
+pub fn name(job: &Job, places: Places<'_>) -> Option<Finding> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
+    let is_folder = job.name.chars().all(is_plain) && job.name.chars().any(char::is_alphanumeric);
+    if is_folder || !places.sound(&["name"]) {
+        return None;
+    }
+    let message = format!("expected a name for a folder, got \"{}\"", job.name);
+    let label = "letters, digits, `-`, `_`, `.` and blanks";
+    Some(Finding::new(code::VALUE, message).at(places.of("name"), label))
+}
+
 /// One learner, and names that exist and mean the right kind of actor.
 pub fn actors(job: &Job, places: Places<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
