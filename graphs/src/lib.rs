@@ -6,7 +6,7 @@
 //! [`fn@lower`] does all of it. [`text`] prints every level.
 //!
 //! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
-//! programs do, and [`mod@simulate`] times them.
+//! programs do, and [`mod@simulate`] times them. A [`timeline`] says what happens when.
 
 pub mod action;
 pub mod bare;
@@ -26,6 +26,7 @@ pub mod simulate;
 pub mod source;
 pub mod spec;
 pub mod text;
+pub mod timeline;
 
 pub use crate::{
     decoder::Decoder,

@@ -29,6 +29,22 @@ pub struct Plan {
     pub programs: Vec<[Program; 2]>,
 }
 
+impl Plan {
+    /// All instructions with their numbers: stage by stage, the stage's side first, in order.
+    ///
+    /// A number names an instruction in simulations, traces and pictures.
+    pub fn numbered(&self) -> impl Iterator<Item = (usize, usize, Side, Instruction)> {
+        let stages = self.programs.iter().enumerate();
+        let actors = stages.flat_map(|(stage, programs)| {
+            [Side::Stage, Side::Experts].map(|side| (stage, side, &programs[side as usize]))
+        });
+        let all = actors.flat_map(|(stage, side, program)| {
+            program.instructions.iter().map(move |&instruction| (stage, side, instruction))
+        });
+        all.enumerate().map(|(number, (stage, side, it))| (number, stage, side, it))
+    }
+}
+
 /// How the sequences of a step are cut into microbatches and lanes.
 ///
 /// A step has `sequences` sequences of `context` tokens. Unit `u` is the `u`-th group of
