@@ -84,7 +84,7 @@ pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
 }
 
 fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
-    let Overlay { sources, mut findings, .. } = overlay;
+    let Overlay { sources, mut findings, seal, .. } = overlay;
     // After a bracket that is not closed, fields are not where their author sees them.
     let is_torn = findings.iter().any(|finding| finding.code == code::UNCLOSED);
     if tree.kind == Kind::Broken || is_torn {
@@ -94,6 +94,9 @@ fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     let Some(job) = job else { return Err(Report::new(findings, sources)) };
     let checked = check(&job, &tree, &poison);
     findings.extend(checked.findings);
+    if let (Some(seal), Some(plan)) = (seal, &checked.plan) {
+        findings.extend(seal.broken(plan));
+    }
     if !findings.is_empty() {
         return Err(Report::new(findings, sources));
     }
@@ -111,6 +114,10 @@ fn layered(overlay: &mut Overlay, request: &Request) -> Value {
     let flag = "--plan ";
     let chosen = request.plan.as_ref().map(|plan| (plan, argument(format!("{flag}{plan}"), 7)));
     let mut tree = overlay.job(&request.job, asked);
+    if tree.kind == Kind::Broken {
+        return tree;
+    }
+    tree = overlay.unsealed(tree, chosen.is_some() || !request.sets.is_empty());
     if tree.kind == Kind::Broken {
         return tree;
     }

@@ -1,10 +1,12 @@
 //! `plan`: what a job lowers to, level by level.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use graphs::{Plan, text};
 use serde_json::json;
 
-use crate::{exit::Failure, load::Loaded, report::SCHEMA, view::progress::grouped};
+use crate::{exit::Failure, load::Loaded, report::SCHEMA, saved, view::progress::grouped};
 
 /// How far a job is lowered before it is printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -49,6 +51,22 @@ pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> Result<String, Fail
     } else {
         printed
     })
+}
+
+/// Writes the plan into a file that runs as it stands, and says so.
+///
+/// # Errors
+///
+/// If the model is a folder, or the file cannot be written.
+pub fn save(loaded: &Loaded, asked: &str, file: &Path) -> Result<String, Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let Some(text) = saved::text(loaded, asked, folder.unwrap_or(Path::new("."))) else {
+        return Err(Failure::usage("the model is a folder, whose plan is not known yet".into()));
+    };
+    let failed = |error| Failure::environment(format!("cannot write {}: {error}", file.display()));
+    std::fs::write(file, text).map_err(failed)?;
+    let path = file.display();
+    Ok(format!("saved {path}: `troupe run {path}` runs it while its inputs stay as they are\n"))
 }
 
 fn parameters(loaded: &Loaded) -> u64 {
