@@ -29,10 +29,10 @@ pub struct Request {
 pub struct Loaded {
     /// The job.
     pub job: Job,
-    /// Its model as a graph; nothing if the model is a folder.
-    pub graph: Option<ModelGraph>,
-    /// Its plan, lowered; nothing if the model is a folder.
-    pub plan: Option<Plan>,
+    /// Its model as a graph.
+    pub graph: ModelGraph,
+    /// Its plan, lowered.
+    pub plan: Plan,
     /// The job as text would write it, after all overlays; each value knows its origin.
     pub tree: Value,
     /// The texts it came from.
@@ -97,10 +97,12 @@ fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     if let (Some(seal), Some(plan)) = (seal, &checked.plan) {
         findings.extend(seal.broken(plan));
     }
-    if !findings.is_empty() {
-        return Err(Report::new(findings, sources));
+    match (checked.graph, checked.plan) {
+        (Some(graph), Some(plan)) if findings.is_empty() => {
+            Ok(Loaded { job, graph, plan, tree, sources })
+        }
+        _ => Err(Report::new(findings, sources)),
     }
-    Ok(Loaded { job, graph: checked.graph, plan: checked.plan, tree, sources })
 }
 
 /// All layers, from low to high.
@@ -148,7 +150,6 @@ mod tests {
                 let request = Request { plan: Some(plan.clone()), ..request(name) };
                 let loaded = load(&request).unwrap_or_else(|report| panic!("{name}: {report}"));
                 assert_eq!(loaded.job.plan_name(), Some(plan.as_str()));
-                assert!(loaded.plan.is_some());
             }
         }
     }

@@ -96,7 +96,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             let loaded = loaded(job)?;
             match output {
                 Some(file) => plan::save(&loaded, &asked, &file)?,
-                None => plan::plan(&loaded, level, json)?,
+                None => plan::plan(&loaded, level, json),
             }
         }
         Verb::Diff(asked) => return difference(asked, json),

@@ -56,10 +56,7 @@ impl Hasher for Blake3 {
 }
 
 /// The text of a saved plan that will stand in `folder`; `asked` is how the job was asked for.
-///
-/// Nothing if the model is a folder, whose plan is known only when it has been read.
-pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> Option<String> {
-    let plan = loaded.plan.as_ref()?;
+pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> String {
     let mut inputs = String::new();
     for source in loaded.sources.all() {
         if let Some(name) = name(&source.origin, folder) {
@@ -72,12 +69,12 @@ pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> Option<String> {
     let job = loaded.text();
     let job: Vec<&str> = job.trim_end().lines().collect();
     let job = job.join("\n    ");
-    let (version, hash) = (env!("CARGO_PKG_VERSION"), hash(plan));
-    Some(format!(
+    let (version, hash) = (env!("CARGO_PKG_VERSION"), hash(&loaded.plan));
+    format!(
         "// Made by `troupe plan {asked} -o`; runs as it stands while its inputs stay as they are.\n\
          {NAME}(\n    troupe: \"{version}\",\n    from: {asked:?},\n    inputs: {{\n{inputs}    }},\n    \
          plan: \"{hash}\",\n    job: {job},\n)\n"
-    ))
+    )
 }
 
 fn digest(text: &str) -> String {
@@ -196,7 +193,7 @@ mod tests {
         let job = folder.path().join("job.ron");
         std::fs::write(&job, "Job(base: \"base.ron\", name: \"mine\")").unwrap();
         let loaded = load(&Request { sets: vec!["plan.mesh.dp=2".into()], ..request(&job) });
-        let text = text(&loaded.unwrap(), "job.ron", folder.path()).unwrap();
+        let text = text(&loaded.unwrap(), "job.ron", folder.path());
         let saved = folder.path().join("job.plan.ron");
         std::fs::write(&saved, text).unwrap();
         (folder, saved)
@@ -211,7 +208,7 @@ mod tests {
         let (_folder, saved) = folder();
         let loaded = load(&request(&saved)).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!((loaded.job.name.as_str(), loaded.job.seed), ("mine", 5));
-        assert_eq!(loaded.plan.unwrap().mesh.dp, 2);
+        assert_eq!(loaded.plan.mesh.dp, 2);
     }
 
     #[test]
