@@ -46,9 +46,10 @@ fn all(dp: usize) {
         command.args(["--one", &dp.to_string(), &microbatches.to_string()]);
         let output = command.output().expect("this program runs").stdout;
         let text = String::from_utf8(output).expect("numbers are text");
-        let [seconds, bytes, instructions] =
-            text.split_whitespace().map(|word| word.parse().expect("a number")).collect::<Vec<f64>>()
-                [..]
+        let [seconds, bytes, instructions] = text
+            .split_whitespace()
+            .map(|word| word.parse().expect("a number"))
+            .collect::<Vec<f64>>()[..]
         else {
             panic!("three numbers, got {text}");
         };
