@@ -95,7 +95,7 @@ fn a_difference_is_found_and_named() {
     let feed = || small::Numbers::new(decoder.vocab);
     let right = trace("right", small::setup(small::graph(&decoder), plan.clone()), feed(), 2);
     let mut other = plan;
-    other.batch.lanes = 1;
+    other.batch.lanes = Some(1);
     let wrong = trace("other lanes", small::setup(graph, other), feed(), 2);
     let traces = [right.unwrap(), wrong.unwrap()];
     let difference = first_difference(&small::graph(&decoder), &traces).unwrap();

@@ -98,7 +98,7 @@ fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
         ("plan.mesh.ep", spec.mesh.ep),
         ("plan.mesh.dp", spec.mesh.dp),
         ("plan.microbatch", spec.microbatch),
-        ("lanes", batch.lanes),
+        ("lanes", batch.lanes.unwrap_or(1)),
         ("batch", batch.sequences),
         ("context", batch.context),
     ];
@@ -139,6 +139,7 @@ fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     if !sequences.is_multiple_of(microbatch.saturating_mul(ranks)) {
         errors.push(PlanError::Sequences { sequences, microbatch, dp, ep });
     }
+    let Some(lanes) = lanes else { return errors };
     if !lanes.is_multiple_of(ranks) {
         errors.push(PlanError::Lanes { lanes, ranks });
     }

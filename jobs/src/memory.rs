@@ -45,7 +45,7 @@ pub fn of_values(graph: &ModelGraph) -> u64 {
 /// Each replica and expert rank holds its weights and one gradient for each of its lanes; master
 /// and state (up to two moments) stand once.
 pub fn of_training(graph: &ModelGraph, plan: &Plan) -> u64 {
-    let copies = plan.mesh.data_ranks() + plan.batch.lanes + 3;
+    let copies = plan.mesh.data_ranks() + plan.batch.lanes.unwrap_or(plan.mesh.data_ranks()) + 3;
     of_values(graph) * copies as u64
 }
 

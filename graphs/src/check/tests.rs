@@ -16,7 +16,7 @@ fn plan(pp: usize, vpp: usize) -> Plan {
     let graph = ModelGraph::new(&nano().expand()).unwrap();
     let mesh = Mesh { pp, vpp, ep: 2, dp: 1 };
     let spec = PlanSpec { mesh, weight_grad: Some(WeightGrad::Early), ..PlanSpec::default() };
-    let batch = Batch { sequences: 8, context: 16, microbatch: 1, lanes: 2 };
+    let batch = Batch { sequences: 8, context: 16, microbatch: 1, lanes: Some(2) };
     lower(&graph, &spec, batch).unwrap()
 }
 

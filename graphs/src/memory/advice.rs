@@ -133,8 +133,8 @@ fn changed(
         Change::Mesh(mesh) => {
             spec.mesh = mesh;
             // More data ranks than lanes would be refused: each gets one.
-            if !batch.lanes.is_multiple_of(mesh.data_ranks()) {
-                batch.lanes *= 2;
+            if !batch.lanes.is_none_or(|lanes| lanes.is_multiple_of(mesh.data_ranks())) {
+                batch.lanes = batch.lanes.map(|lanes| 2 * lanes);
             }
         }
     }

@@ -27,7 +27,7 @@ pub(super) struct Walk<'a> {
     states: States<'a>,
     /// State of each microbatch, by chunk and visit.
     flights: BTreeMap<Home, Vec<StateId>>,
-    /// Lanes with a sum of weight gradients, by chunk, segment and source or own lane.
+    /// Lanes with a sum of weight gradients, by chunk and segment.
     lanes: BTreeSet<(usize, usize, usize)>,
     tide: Tide,
 }
@@ -179,8 +179,13 @@ impl<'a> Walk<'a> {
     /// The sums of a segment's weight gradients appear when the first microbatch of their lane
     /// adds to them, and stay until the end of the program.
     fn open_lane(&mut self, chunk: usize, segment: usize, microbatch: usize, source: usize) {
-        let own = self.sizes.plan.batch.lanes / self.sizes.plan.mesh.data_ranks();
-        if self.lanes.insert((chunk, segment, source * own + microbatch % own)) {
+        let plan = self.sizes.plan;
+        let rank = match self.me.side {
+            Side::Stage => self.me.data_rank(&plan.mesh),
+            Side::Experts => self.me.replica * plan.mesh.ep + source,
+        };
+        let unit = plan.batch.unit(plan.mesh.data_ranks(), rank, microbatch);
+        if self.lanes.insert((chunk, segment, self.me.lane(&plan.mesh, &plan.batch, unit))) {
             let bytes = lane_bytes(&self.states.events.tasks[&(chunk, segment)]);
             self.tide.grow(Class::WeightGradients, bytes);
         }

@@ -28,7 +28,7 @@ fn mesh(pp: usize, vpp: usize, ep: usize) -> Mesh {
 fn lowered(spec: PlanSpec, microbatches: usize) -> Plan {
     let ranks = spec.mesh.data_ranks();
     let sequences = microbatches * ranks;
-    let batch = Batch { sequences, context: 16, microbatch: 1, lanes: ranks };
+    let batch = Batch { sequences, context: 16, microbatch: 1, lanes: Some(ranks) };
     lower(&graph(nano()), &spec, batch).unwrap()
 }
 
@@ -216,7 +216,7 @@ fn a_slow_rank_costs_at_least_its_own_time() {
 #[test]
 fn kimi_k2_with_a_thousand_microbatches_is_simulated() {
     let spec = PlanSpec { mesh: mesh(16, 2, 16), ..PlanSpec::default() };
-    let batch = Batch { sequences: 64 * 16, context: 4096, microbatch: 1, lanes: 16 };
+    let batch = Batch { sequences: 64 * 16, context: 4096, microbatch: 1, lanes: None };
     let plan = lower(&graph(kimi_k2()), &spec, batch).unwrap();
     let prices = flat(&plan, &Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.1 });
     let simulated = check(&plan, &prices, &Conditions::default());
