@@ -11,7 +11,7 @@ use crate::{
     plan::{Batch, Plan},
     route::{self, Routes},
     schedule::Pipeline,
-    spec::PlanSpec,
+    spec::{Credits, PlanSpec},
 };
 
 /// The largest degree of an axis, and of anything that is counted.
@@ -92,12 +92,17 @@ fn orders(
 
 /// Counts that are zero or beyond any machine.
 fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    // Neither a slack of 0 nor buffers of 0 are beyond a machine; the latter is told apart.
+    let buffers = match spec.credits {
+        Credits::Least { slack: count } | Credits::Fixed(count) => count.max(1),
+    };
     let degrees = [
         ("plan.mesh.pp", spec.mesh.pp),
         ("plan.mesh.vpp", spec.mesh.vpp),
         ("plan.mesh.ep", spec.mesh.ep),
         ("plan.mesh.dp", spec.mesh.dp),
         ("plan.microbatch", spec.microbatch),
+        ("plan.credits", buffers),
         ("lanes", batch.lanes.unwrap_or(1)),
         ("batch", batch.sequences),
         ("context", batch.context),
@@ -114,6 +119,7 @@ fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
 /// Numbers that do not fit each other.
 fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
+    errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));

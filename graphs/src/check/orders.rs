@@ -173,8 +173,9 @@ impl Row {
                     errors.push(OrderError::Foreign { stage, cell, action });
                     break;
                 };
-                let needs =
-                    needs(part).filter(|&it| !self.slot(it).is_some_and(|s| done[s].is_some()));
+                let is_missing =
+                    |it: &Action| self.slot(*it).is_none_or(|slot| done[slot].is_none());
+                let needs = needs(part).filter(is_missing);
                 if let Some(needs) = needs {
                     errors.push(OrderError::Early { stage, cell, action, needs });
                 }

@@ -6,6 +6,7 @@
 use crate::{
     plan::{Cargo, Channel, ChannelId, Instruction, Plan, Side},
     route::{self, Routes},
+    text,
 };
 
 mod slots;
@@ -16,14 +17,14 @@ use slots::Slots;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ProgramError {
     /// A channel does not go where the cut of the model needs one.
-    #[error("channel {channel} is {got:?}; expected {expected:?}")]
+    #[error("channel {channel} is {got}; expected {expected}")]
     Channel {
         /// Index of the channel.
         channel: ChannelId,
-        /// The channel that the plan has, if it has so many.
-        got: Option<Channel>,
-        /// The channel that there has to be, whatever its credits.
-        expected: Option<Channel>,
+        /// The channel that the plan has, in words.
+        got: String,
+        /// The channel that there has to be.
+        expected: String,
     },
     /// An instruction stands twice.
     #[error("stage {stage}, {side:?}: instruction {index} repeats {instruction:?}")]
@@ -106,8 +107,8 @@ fn channels(plan: &Plan) -> Vec<ProgramError> {
     wrong
         .map(|(channel, got, expected)| ProgramError::Channel {
             channel,
-            got: got.cloned(),
-            expected: expected.cloned(),
+            got: got.map_or("missing".into(), text::channel),
+            expected: expected.map_or("none".into(), text::channel),
         })
         .collect()
 }

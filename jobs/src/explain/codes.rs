@@ -331,4 +331,12 @@ pub const CODES: &[Entry] = &[
         "The plan would hang for some timing; the message tells how.",
         "schedule: OneFOneB",
     ),
+    entry(
+        Topic::Code,
+        "P123",
+        "Channels need a buffer each: actors put what they send into one and go on. Without any, \
+         as unbuffered MPI sends, only bare orders can be checked: `troupe schedule --check \
+         orders.csv --credits 0`.",
+        "credits: Fixed(1)",
+    ),
 ];
