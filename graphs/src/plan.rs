@@ -9,7 +9,7 @@ use std::ops::Range;
 use ops::Op;
 use serde::{Deserialize, Serialize};
 
-use crate::{action::Action, mesh::Mesh, model::NodeId};
+use crate::{action::Action, mesh::Mesh, model::NodeId, spec::Communicators};
 
 /// Everything the runtime needs to know, and nothing it has to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Plan {
     pub orders: Vec<Vec<Action>>,
     /// All channels; a [`ChannelId`] is an index in here.
     pub channels: Vec<Channel>,
+    /// Which channels share a communicator, for the proof alone: actors of one process need none.
+    pub communicators: Communicators,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.

@@ -1,6 +1,6 @@
-//! How long bare orders take: an event simulation for given prices.
+//! How long things take: an event simulation of whole plans, [`plan`], and of bare orders.
 //!
-//! Each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
+//! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
 //! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
 //! takes as long as both, its forward pass first. What crosses between ranks arrives `comm` later
 //! and keeps neither rank busy. Sends never wait: [`crate::check::hang`] says with how many credits
@@ -12,6 +12,22 @@ use crate::{
     action::{Action, Work},
     bare::{Bare, Cell, Step},
     check::{Hang, hang},
+    timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
+};
+
+mod chain;
+mod conditions;
+mod engine;
+mod outcome;
+mod plan;
+mod post;
+mod record;
+
+pub use self::{
+    chain::{Link, chain},
+    conditions::Conditions,
+    outcome::{Outcome, RankOutcome},
+    plan::{Simulated, outcome, plan},
 };
 
 /// Prices of work on one chunk, in any unit of time.
@@ -57,10 +73,7 @@ pub struct Timing {
 ///
 /// [`Hang`] if the orders hang however many credits there are.
 pub fn simulate(bare: &Bare, costs: &Costs) -> Result<Timing, Hang> {
-    hang(bare, bare.microbatches())?;
-    let mut run = Run::new(bare, costs);
-    let ranks = bare.rows().len();
-    while (0..ranks).fold(false, |moved, rank| run.advance(rank) | moved) {}
+    let run = Run::finished(bare, costs)?;
     let makespan = run.end.iter().copied().fold(0.0, f64::max);
     let start = run.start.iter().map(|start| start.unwrap_or(0.0));
     Ok(Timing {
@@ -71,29 +84,78 @@ pub fn simulate(bare: &Bare, costs: &Costs) -> Result<Timing, Hang> {
     })
 }
 
+/// Simulates one step and says when each rank does what, and what it waits for.
+///
+/// Spans carry the numbers of their cells; the two parts of a pair share one. Where the way
+/// between ranks takes time, each message has a span on its sender's communication lane, under the
+/// number of the cell that makes it; such spans may overlap, since the way is never full.
+///
+/// # Errors
+///
+/// [`Hang`] if the orders hang however many credits there are.
+pub fn timeline(bare: &Bare, costs: &Costs) -> Result<Timeline, Hang> {
+    let mut ranks = Run::finished(bare, costs)?.spans;
+    for spans in &mut ranks {
+        spans.sort_by(|a, b| a.lane.cmp(&b.lane).then(a.start.total_cmp(&b.start)));
+    }
+    Ok(Timeline { ranks })
+}
+
+/// When a part of the work was done, and by which cell of which rank.
+#[derive(Clone, Copy)]
+struct Done {
+    at: f64,
+    by: (usize, usize),
+}
+
+/// When the inputs of a step have arrived, and the one that came last.
+#[derive(Clone, Copy, Default)]
+struct Ready {
+    at: f64,
+    last: Option<Done>,
+}
+
 /// How far each rank has come, and when.
 struct Run<'a> {
     bare: &'a Bare,
     costs: &'a Costs,
+    /// Number of the first cell of each rank.
+    first: Vec<usize>,
     at: Vec<usize>,
     start: Vec<Option<f64>>,
     end: Vec<f64>,
     busy: Vec<f64>,
     /// When each part of the work was done.
-    done: BTreeMap<Action, f64>,
+    done: BTreeMap<Action, Done>,
+    spans: Vec<Vec<Span>>,
 }
 
 impl<'a> Run<'a> {
+    fn finished(bare: &'a Bare, costs: &'a Costs) -> Result<Self, Hang> {
+        hang(bare, bare.microbatches())?;
+        let mut run = Run::new(bare, costs);
+        let ranks = bare.rows().len();
+        while (0..ranks).fold(false, |moved, rank| run.advance(rank) | moved) {}
+        Ok(run)
+    }
+
     fn new(bare: &'a Bare, costs: &'a Costs) -> Self {
         let ranks = bare.rows().len();
+        let cells = |before: &mut usize, row: &Vec<Cell>| {
+            let first = *before;
+            *before += row.len();
+            Some(first)
+        };
         Run {
             bare,
             costs,
+            first: bare.rows().iter().scan(0, cells).collect(),
             at: vec![0; ranks],
             start: vec![None; ranks],
             end: vec![0.0; ranks],
             busy: vec![0.0; ranks],
             done: BTreeMap::new(),
+            spans: vec![Vec::new(); ranks],
         }
     }
 
@@ -103,8 +165,7 @@ impl<'a> Run<'a> {
         while let Some(&Cell { step, .. }) = self.bare.rows()[rank].get(self.at[rank]) {
             let Some(ready) = self.ready(rank, step) else { break };
             for action in step.actions() {
-                let start = self.end[rank].max(ready);
-                self.compute(rank, action, start);
+                self.compute(rank, action, ready);
             }
             self.at[rank] += 1;
         }
@@ -112,23 +173,66 @@ impl<'a> Run<'a> {
     }
 
     /// When the inputs of a step have arrived, if that is known yet.
-    fn ready(&self, rank: usize, step: Step) -> Option<f64> {
-        let mut ready = 0.0;
+    fn ready(&self, rank: usize, step: Step) -> Option<Ready> {
+        let mut ready = Ready::default();
         for need in step.actions().into_iter().flat_map(|action| self.bare.needs(action)) {
             let is_far = self.bare.places()[need.chunk] != rank;
             let way = if is_far { self.costs.comm } else { 0.0 };
-            ready = f64::max(ready, self.done.get(&need)? + way);
+            let done = *self.done.get(&need)?;
+            if done.at + way > ready.at {
+                ready = Ready { at: done.at + way, last: Some(done) };
+            }
         }
         Some(ready)
     }
 
-    fn compute(&mut self, rank: usize, action: Action, start: f64) {
-        let cost = self.costs.of(action.work);
+    fn compute(&mut self, rank: usize, action: Action, ready: Ready) {
+        let wait = self.wait(rank, ready);
+        let start = self.end[rank].max(ready.at);
+        let end = start + self.costs.of(action.work);
+        let id = self.first[rank] + self.at[rank];
         self.start[rank].get_or_insert(start);
-        self.end[rank] = start + cost;
-        self.busy[rank] += cost;
-        self.done.extend(action.parts().into_iter().map(|part| (part, start + cost)));
+        self.end[rank] = end;
+        self.busy[rank] += self.costs.of(action.work);
+        let done = Done { at: end, by: (rank, id) };
+        self.done.extend(action.parts().into_iter().map(|part| (part, done)));
+        let task = task(action);
+        self.spans[rank].push(Span { id, lane: Lane::Compute, task, start, end, wait });
+        if self.costs.comm > 0.0 && self.bare.makes(action).is_some() {
+            let (start, end) = (end, end + self.costs.comm);
+            let task = Task { kind: message(action.work), ..task };
+            let lane = Lane::Communication;
+            self.spans[rank].push(Span { id, lane, task, start, end, wait: None });
+        }
     }
+
+    /// Why a rank idles until a step is ready, if it does.
+    fn wait(&self, rank: usize, ready: Ready) -> Option<Wait> {
+        let since = self.end[rank];
+        let on = ready.last.filter(|_| ready.at > since)?;
+        let cause = match self.start[rank] {
+            None => Cause::WarmUp,
+            Some(_) if on.at > since => Cause::Data,
+            Some(_) => Cause::Transfer,
+        };
+        Some(Wait { since, cause, on: Some(on.by) })
+    }
+}
+
+/// An action as timelines name it.
+fn task(Action { chunk, work, microbatch }: Action) -> Task {
+    let kind = match work {
+        Work::Forward => Kind::Forward,
+        Work::BackwardInput => Kind::BackwardInput,
+        Work::BackwardWeight => Kind::BackwardWeight,
+        Work::Backward => Kind::Backward,
+    };
+    Task { kind, chunk, segment: 0, microbatch }
+}
+
+/// What the work sends to another rank.
+fn message(work: Work) -> Kind {
+    if work == Work::Forward { Kind::Activations } else { Kind::Gradients }
 }
 
 /// The most activations that a row holds at a time.

@@ -65,6 +65,46 @@ fn a_way_between_ranks_delays_what_waits_and_nothing_else() {
     assert_eq!((timing.idle, timing.peak), (vec![7.0, 7.0], vec![1, 1]));
 }
 
+#[test]
+fn a_timeline_names_every_wait_and_idle_times_add_up() {
+    let bare = Bare::new(csv::read("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1").unwrap()).unwrap();
+    let costs = Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5 };
+    let timeline = timeline(&bare, &costs).unwrap();
+    let waits = timeline.ranks.iter().map(|spans| {
+        let waits = spans.iter().filter_map(|span| span.wait.map(|wait| (span.id, wait)));
+        waits.map(|(id, wait)| (id, wait.since, wait.cause, wait.on)).collect::<Vec<_>>()
+    });
+    let expected = [
+        vec![(2, 2.0, Cause::Data, Some((1, 5))), (3, 13.0, Cause::Data, Some((1, 7)))],
+        vec![(4, 0.0, Cause::WarmUp, Some((0, 0)))],
+    ];
+    assert!(waits.eq(expected), "{timeline:?}");
+    let timing = simulate(&bare, &costs).unwrap();
+    assert_eq!(timing.makespan, timeline.makespan());
+    for (rank, idle) in timing.idle.iter().enumerate() {
+        assert_eq!(timeline.idle(rank, Lane::Compute).values().sum::<f64>(), *idle);
+    }
+    let drain = timeline.idle(1, Lane::Compute)[&Cause::CoolDown];
+    assert_eq!(drain, timeline.makespan() - 13.5);
+    let messages = timeline.ranks[0].iter().filter(|span| span.lane == Lane::Communication);
+    assert!(messages.map(|span| (span.start, span.end)).eq([(1.0, 1.5), (2.0, 2.5)]));
+}
+
+#[test]
+fn a_message_that_is_under_way_is_told_apart_from_one_that_is_not_made() {
+    let text = "0F0,0F1,0F2,0F3,2F0,2F1,2F2,2F3\n1F0,1F1,1F2,1F3";
+    let bare = Bare::new(csv::read(text).unwrap()).unwrap();
+    for (comm, expected) in [
+        (1.0, None),
+        (1.5, Some(Wait { since: 4.0, cause: Cause::Transfer, on: Some((1, 8)) })),
+        (2.5, Some(Wait { since: 4.0, cause: Cause::Data, on: Some((1, 8)) })),
+    ] {
+        let timeline = timeline(&bare, &Costs { comm, ..EQUAL }).unwrap();
+        let waiting = timeline.ranks[0].iter().find(|span| span.id == 4).unwrap();
+        assert_eq!(waiting.wait, expected, "{comm}");
+    }
+}
+
 /// The numbers of a field, one for each rank.
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
