@@ -22,7 +22,7 @@ fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
     Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
 }
 
-fn plans() -> Vec<(&'static str, PlanSpec)> {
+pub fn plans() -> Vec<(&'static str, PlanSpec)> {
     let with = |schedule, spec| PlanSpec { schedule: Some(schedule), ..spec };
     let when = |weight_grad, spec| PlanSpec { weight_grad: Some(weight_grad), ..spec };
     vec![

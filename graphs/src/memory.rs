@@ -244,6 +244,21 @@ impl<'a> Scan<'a> {
         fixed.parameters + fixed.masters + fixed.states + fixed.inputs + reduction
     }
 
+    /// Bytes of all actors together, each at its peak under balanced loads: what one machine needs
+    /// that runs all of them.
+    pub fn everywhere(&self) -> u64 {
+        let mesh = &self.sizes.plan.mesh;
+        let still = Address::all(mesh).into_iter().map(|address| self.still(address));
+        let moving = |stage, side| {
+            let first = Address { replica: 0, stage, rank: 0, side };
+            let actor = self.actor(first, &Loads::Balanced);
+            actor.peak.bytes + actor.reserve.messages
+        };
+        let stages = 0..mesh.pp;
+        let both = stages.map(|stage| moving(stage, Side::Stage) + moving(stage, Side::Experts));
+        still.sum::<u64>() + both.sum::<u64>() * mesh.data_ranks() as u64
+    }
+
     /// Of each stage and side, the rank that holds most.
     pub fn memory(&self, loads: &Loads<'_>) -> Memory {
         let Mesh { pp, ep, dp, .. } = self.sizes.plan.mesh;

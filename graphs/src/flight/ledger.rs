@@ -120,6 +120,10 @@ impl Ledger {
 
     /// One holder less; the last one frees the buffer.
     pub fn release<T: Held>(&mut self, tensor: &T) {
+        // What has no byte has no place of its own either.
+        if tensor.amount() == Amount::default() {
+            return;
+        }
         let Some((holders, class)) = self.entries.get_mut(&tensor.place()) else { return };
         *holders -= 1;
         let (left, class) = (*holders, *class);

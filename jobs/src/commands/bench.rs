@@ -33,7 +33,7 @@ pub struct Size {
 pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
-    memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
+    memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
     let steps = size.steps.get();
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
