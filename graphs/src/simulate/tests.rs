@@ -181,8 +181,10 @@ fn times_equal_those_of_the_zero_bubble_scheduler() {
 
 /// Qi et al., arXiv:2401.10241, tables 4, 5 and 9: model, p, m, v; milliseconds of `F`, `I`, `W`
 /// and of a message; bubble rates of 1F1B, ZB-1p and ZB-2p; samples a second of 1F1B and 1F1B-I.
+type Published = (&'static str, [usize; 3], [f64; 4], [f64; 3], [f64; 2]);
+
 #[rustfmt::skip]
-const PUBLISHED: [(&str, [usize; 3], [f64; 4], [f64; 3], [f64; 2]); 12] = [
+const PUBLISHED: [Published; 12] = [
     ("1.5B", [8, 24, 3], [18.522, 18.086, 9.337, 0.601], [0.2431, 0.1585, 0.0433], [11.8, 13.1]),
     ("1.5B", [8, 32, 3], [18.513, 18.086, 9.331, 0.626], [0.1985, 0.1242, 0.0039], [12.5, 13.4]),
     ("1.5B", [8, 64, 3], [18.546, 18.097, 9.321, 0.762], [0.1240, 0.0674, 0.0026], [13.6, 13.9]),
