@@ -9,8 +9,8 @@ use graphs::schedule::Pipeline;
 use jobs::{
     Loaded, Report, Request,
     commands::{
-        bench, check, diff, eval, explain, export, import, plan, resolve, run, sample, schedule,
-        verify,
+        bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
+        schedule, simulate, verify,
     },
     exit::Failure,
     job::{Model, Precision},
@@ -100,6 +100,13 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             }
         }
         Verb::Diff(asked) => return difference(asked, json),
+        Verb::Simulate { job, profile, slow, jitter, seed } => {
+            let asked = simulate::Asked { profile, slow, jitter, seed };
+            simulate::simulate(&loaded(job)?.job, &asked, json)?
+        }
+        Verb::Measure { job, output, repeats } => {
+            measure::run(&loaded(job)?.job, &output, repeats.get(), json)?
+        }
         Verb::Schedule(asked) => bare_orders(&asked, json)?,
         Verb::Resolve { job, origin, model } => {
             let part = match (origin, model) {
