@@ -9,5 +9,6 @@ mod mechanisms;
 mod parity;
 mod reference;
 mod resume;
+mod sampled;
 mod small;
 mod tidy;

@@ -2,7 +2,8 @@
 //!
 //! Each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
 //! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
-//! takes as long as both, its forward pass first. What crosses between ranks arrives `comm` later
+//! takes as long as both, its forward pass first, unless it has a price of its own: then both are
+//! done at its end, and what it saves is messages of the one hidden under the other. What crosses between ranks arrives `comm` later
 //! and keeps neither rank busy. Sends never wait: [`crate::check::hang`] says with how many credits
 //! that is so. Messages that the rows write out cost nothing by themselves.
 
@@ -25,6 +26,9 @@ pub struct Costs {
     pub weight: f64,
     /// Way from one rank to another.
     pub comm: f64,
+    /// `F` and `B` as a pair; left out: as long as one after the other. A pair of `F` and `I`
+    /// saves as much.
+    pub pair: Option<f64>,
 }
 
 impl Costs {
@@ -35,6 +39,11 @@ impl Costs {
             Work::BackwardWeight => self.weight,
             Work::Backward => self.input + self.weight,
         }
+    }
+
+    /// What one pass after the other takes longer than a pair.
+    fn gain(&self) -> Option<f64> {
+        self.pair.map(|pair| self.of(Work::Forward) + self.of(Work::Backward) - pair)
     }
 }
 
@@ -102,13 +111,25 @@ impl<'a> Run<'a> {
         let first = self.at[rank];
         while let Some(&Cell { step, .. }) = self.bare.rows()[rank].get(self.at[rank]) {
             let Some(ready) = self.ready(rank, step) else { break };
-            for action in step.actions() {
-                let start = self.end[rank].max(ready);
-                self.compute(rank, action, start);
-            }
+            self.perform(rank, step, self.end[rank].max(ready));
             self.at[rank] += 1;
         }
         self.at[rank] > first
+    }
+
+    /// Does a step whose inputs are there.
+    fn perform(&mut self, rank: usize, step: Step, start: f64) {
+        let actions = step.actions();
+        let price = |action: &Action| self.costs.of(action.work);
+        if let (Step::Pair(..), Some(gain)) = (step, self.costs.gain()) {
+            let apart: f64 = actions.iter().map(price).sum();
+            return self.compute(rank, &actions, start, f64::max(apart - gain, 0.0));
+        }
+        let mut start = start;
+        for action in actions {
+            self.compute(rank, &[action], start, self.costs.of(action.work));
+            start = self.end[rank];
+        }
     }
 
     /// When the inputs of a step have arrived, if that is known yet.
@@ -122,12 +143,13 @@ impl<'a> Run<'a> {
         Some(ready)
     }
 
-    fn compute(&mut self, rank: usize, action: Action, start: f64) {
-        let cost = self.costs.of(action.work);
+    /// Does actions that end together.
+    fn compute(&mut self, rank: usize, actions: &[Action], start: f64, cost: f64) {
         self.start[rank].get_or_insert(start);
         self.end[rank] = start + cost;
         self.busy[rank] += cost;
-        self.done.extend(action.parts().into_iter().map(|part| (part, start + cost)));
+        let parts = actions.iter().flat_map(|action| action.parts());
+        self.done.extend(parts.map(|part| (part, start + cost)));
     }
 }
 

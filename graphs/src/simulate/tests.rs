@@ -8,12 +8,17 @@ use crate::{
     schedule::{Interleaved, Pipeline, Schedule, tests::golden},
 };
 
-const EQUAL: Costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0 };
+const EQUAL: Costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None };
 
-fn timing(schedule: Schedule, stages: usize, virtual_stages: usize, microbatches: usize) -> Timing {
+fn timing(
+    schedule: &Schedule,
+    stages: usize,
+    virtual_stages: usize,
+    microbatches: usize,
+) -> Timing {
     let pipeline = Pipeline { stages, virtual_stages, microbatches };
     assert_eq!(schedule.fits(pipeline), Ok(()));
-    let bare = Bare::of(&schedule, pipeline).unwrap();
+    let bare = Bare::of(schedule, pipeline).unwrap();
     simulate(&bare, &EQUAL).unwrap()
 }
 
@@ -30,7 +35,7 @@ fn makespans_are_those_of_the_literature() {
         (Schedule::ZbV, 2, 51.0, 8),
         (Schedule::DualPipeV, 2, 54.0, 9),
     ] {
-        let timing = timing(schedule, 4, v, 8);
+        let timing = timing(&schedule, 4, v, 8);
         let most = timing.peak.iter().copied().max();
         assert_eq!((timing.makespan, most), (makespan, Some(peak)), "{schedule:?}");
     }
@@ -39,7 +44,7 @@ fn makespans_are_those_of_the_literature() {
 #[test]
 fn zb_h1_has_a_third_of_the_bubble_at_the_memory_of_1f1b() {
     for (p, m) in [(2, 4), (4, 8), (8, 16), (8, 24)] {
-        let timing = timing(Schedule::ZbH1, p, 1, m);
+        let timing = timing(&Schedule::ZbH1, p, 1, m);
         let own = timing.idle.iter().map(|idle| *idle as usize);
         assert!(own.eq(std::iter::repeat_n(p - 1, p)), "{timing:?}");
         assert!(timing.peak.iter().all(|&peak| peak == p), "{timing:?}");
@@ -50,7 +55,7 @@ fn zb_h1_has_a_third_of_the_bubble_at_the_memory_of_1f1b() {
 fn zb_h2_and_zb_v_have_no_bubble_within_the_span_of_a_stage() {
     for (schedule, v) in [(Schedule::ZbH2, 1), (Schedule::ZbV, 2)] {
         for (p, m) in [(2, 4), (4, 8), (8, 16), (8, 24)] {
-            let timing = timing(schedule, p, v, m);
+            let timing = timing(&schedule, p, v, m);
             assert!(timing.span.iter().all(|&span| span == (3 * m * v) as f64), "{timing:?}");
         }
     }
@@ -59,7 +64,7 @@ fn zb_h2_and_zb_v_have_no_bubble_within_the_span_of_a_stage() {
 #[test]
 fn a_way_between_ranks_delays_what_waits_and_nothing_else() {
     let bare = Bare::new(csv::read("0F0,0B0\n1F0,1B0").unwrap()).unwrap();
-    let costs = Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5 };
+    let costs = Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5, pair: None };
     let timing = simulate(&bare, &costs).unwrap();
     assert_eq!((timing.makespan, timing.span), (13.0, vec![13.0, 6.0]));
     assert_eq!((timing.idle, timing.peak), (vec![7.0, 7.0], vec![1, 1]));
@@ -75,7 +80,7 @@ fn costs(label: &str) -> Costs {
         let part = label.split('_').find_map(|part| part.strip_prefix(letter));
         part.map_or(0.0, |number| number.parse().unwrap())
     };
-    Costs { forward: part('F'), input: part('I'), weight: part('W'), comm: part('c') }
+    Costs { forward: part('F'), input: part('I'), weight: part('W'), comm: part('c'), pair: None }
 }
 
 fn compare(bare: &Bare, costs: &Costs, expected: &Value, peak: &Value, name: &str) {
@@ -124,6 +129,7 @@ fn times_equal_those_of_the_zero_bubble_scheduler() {
             input: price("I"),
             weight: price("W"),
             comm: price("comm"),
+            pair: None,
         };
         let expected = &entry["refsim"];
         compare(&bare, &costs, expected, &expected["peak_inflight"], name);
