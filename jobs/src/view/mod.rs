@@ -4,9 +4,15 @@
 //! can be read off a step. [`terminal`] draws it in letters, [`drawing`] as SVG, [`page`] as a
 //! page of its own, [`perfetto`] writes it as a trace. [`late`] compares a run with its plan.
 
+pub mod columns;
+pub mod drawing;
+pub mod late;
 pub mod marks;
+pub mod page;
+pub mod perfetto;
 pub mod plot;
 pub mod progress;
+mod protobuf;
 pub mod reading;
 pub mod scene;
 pub mod terminal;
