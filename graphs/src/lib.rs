@@ -11,6 +11,7 @@
 pub mod action;
 pub mod bare;
 pub mod check;
+pub mod cluster;
 pub mod csv;
 pub mod decoder;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod model;
 pub mod passes;
 pub mod place;
 pub mod plan;
+pub mod price;
 pub mod route;
 pub mod schedule;
 pub mod simulate;

@@ -52,9 +52,11 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let orders = orders(spec, batch)?;
     let routes = Routes::new(&channels);
     let programs = orders.iter().map(|order| messages::programs(order, &chunks, &routes)).collect();
-    let mut plan = Plan { mesh: spec.mesh, batch, chunks, orders, channels, programs };
+    let communicators = spec.communicators;
+    let mut plan =
+        Plan { mesh: spec.mesh, batch, chunks, orders, channels, communicators, programs };
     check::programs(&plan).map_err(wrapped)?;
-    credits::set(&mut plan);
+    credits::set(&mut plan, spec.credits);
     check::deadlock(&plan).map_err(|deadlock| vec![deadlock.into()])?;
     Ok(plan)
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use ops::Op;
 
-use crate::{action::Action, mesh::Mesh, model::NodeId};
+use crate::{action::Action, mesh::Mesh, model::NodeId, spec::Communicators};
 
 /// Everything the runtime needs to know, and nothing it has to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Plan {
     pub orders: Vec<Vec<Action>>,
     /// All channels; a [`ChannelId`] is an index in here.
     pub channels: Vec<Channel>,
+    /// Which channels share a communicator, for the proof alone: actors of one process need none.
+    pub communicators: Communicators,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.

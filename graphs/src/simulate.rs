@@ -1,6 +1,6 @@
-//! How long bare orders take: an event simulation for given prices.
+//! How long things take: an event simulation of whole plans, [`plan`], and of bare orders.
 //!
-//! Each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
+//! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
 //! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
 //! takes as long as both, its forward pass first. What crosses between ranks arrives `comm` later
 //! and keeps neither rank busy. Sends never wait: [`crate::check::hang`] says with how many credits
@@ -13,6 +13,21 @@ use crate::{
     bare::{Bare, Cell, Step},
     check::{Hang, hang},
     timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
+};
+
+mod chain;
+mod conditions;
+mod engine;
+mod outcome;
+mod plan;
+mod post;
+mod record;
+
+pub use self::{
+    chain::{Link, chain},
+    conditions::Conditions,
+    outcome::{Outcome, RankOutcome},
+    plan::{Simulated, outcome, plan},
 };
 
 /// Prices of work on one chunk, in any unit of time.

@@ -106,6 +106,20 @@ pub enum Cause {
     CoolDown,
 }
 
+impl Cause {
+    /// All causes.
+    pub const ALL: [Cause; 8] = [
+        Cause::WarmUp,
+        Cause::Data,
+        Cause::Transfer,
+        Cause::Link,
+        Cause::Credit,
+        Cause::HostLink,
+        Cause::Core,
+        Cause::CoolDown,
+    ];
+}
+
 /// What a span does.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Task {

@@ -1,6 +1,6 @@
 //! The verbs of the command line and what they take.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -37,6 +37,14 @@ pub struct JobArguments {
     pub sets: Vec<String>,
 }
 
+impl fmt::Display for JobArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.job)?;
+        self.plan.iter().try_for_each(|plan| write!(f, " --plan {plan}"))?;
+        self.sets.iter().try_for_each(|set| write!(f, " --set '{set}'"))
+    }
+}
+
 /// A schedule to print, or a file of orders to check or to simulate.
 #[derive(Args)]
 pub struct ScheduleArguments {
@@ -67,6 +75,24 @@ pub struct ScheduleArguments {
     /// Prices of work on one chunk, and of the way between ranks.
     #[arg(long, value_name = "PRICES", default_value = "F=1,I=1,W=1,comm=0")]
     pub cost: String,
+}
+
+/// Two jobs to compare, or one job under two plans.
+#[derive(Args)]
+pub struct DiffArguments {
+    /// Path of a job file or saved plan, or name of a library job.
+    pub before: String,
+    /// The job to compare with; left out, the same one, changed by `--plan` and `--set`.
+    pub after: Option<String>,
+    /// Plan of the second job: one of its own, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub plan: Option<String>,
+    /// Change one field of the second job, as `path=value`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// End with exit code 5 if they differ.
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 /// A number format.
@@ -109,7 +135,12 @@ pub enum Verb {
         /// How far it is lowered.
         #[arg(long, value_enum, default_value = "summary")]
         level: Level,
+        /// Save the plan, to be run as it stands while its inputs stay as they are.
+        #[arg(long, short, value_name = "FILE.ron", conflicts_with = "level")]
+        output: Option<PathBuf>,
     },
+    /// Print what a job would set, and cause, otherwise than another, or under another plan.
+    Diff(DiffArguments),
     /// Print the orders of a schedule, or check or simulate orders from a file.
     Schedule(ScheduleArguments),
     /// Print the final job, after all files, presets and arguments.

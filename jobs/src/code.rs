@@ -40,6 +40,8 @@ pub const LIBRARY: &str = "S022";
 pub const UNKNOWN_PLAN: &str = "S023";
 /// An argument of `--set` that cannot be followed.
 pub const SET: &str = "S024";
+/// A saved plan whose inputs are not what they were.
+pub const SEAL: &str = "S025";
 /// No learner, or more than one.
 pub const LEARNER: &str = "J201";
 /// A name that is no actor.

@@ -24,6 +24,8 @@ mod print;
 pub mod quantity;
 pub mod report;
 mod resolve;
+mod saved;
+mod settings;
 pub mod source;
 pub mod train;
 pub mod tree;

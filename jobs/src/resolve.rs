@@ -44,7 +44,7 @@ impl Loaded {
 }
 
 /// Place of a value, without the column.
-fn short(sources: &Sources, span: Span) -> String {
+pub(crate) fn short(sources: &Sources, span: Span) -> String {
     let (line, _) = sources.position(span);
     match &sources.get(span.source).origin {
         Origin::Argument(text) => text.clone(),

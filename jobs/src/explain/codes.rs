@@ -109,6 +109,13 @@ pub const CODES: &[Entry] = &[
     ),
     entry(
         Topic::Code,
+        "S025",
+        "A saved plan is what somebody looked at. It runs only while the files, presets and \
+         library jobs that it was made of are what they were, and only as it was saved.",
+        "plan: \"5d0c\"",
+    ),
+    entry(
+        Topic::Code,
         "J201",
         "A job has exactly one actor that learns.",
         "actors: {\"learner\": Train()}",

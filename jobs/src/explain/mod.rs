@@ -71,6 +71,12 @@ const LIBRARY: &[Entry] = &[
     ),
     entry(
         Topic::Library,
+        "k2-pretrain",
+        "Kimi K2's own pre-training as a job: 1T parameters on 256 GPUs.",
+        "base: \"k2-pretrain\"",
+    ),
+    entry(
+        Topic::Library,
         "moonlight-16b-a3b",
         "Moonlight: 16B parameters, 3B active.",
         "model: Preset(\"moonlight-16b-a3b\")",
