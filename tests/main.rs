@@ -11,3 +11,4 @@ mod reference;
 mod resume;
 mod small;
 mod tidy;
+mod trace;

@@ -22,6 +22,7 @@ mod parse;
 pub mod prepare;
 mod print;
 pub mod quantity;
+mod recorded;
 pub mod report;
 mod resolve;
 mod saved;

@@ -10,14 +10,17 @@ use jobs::{
     Loaded, Report, Request,
     commands::{
         bench, check, diff, eval, explain, export, import, plan, resolve, run, sample, schedule,
-        verify,
+        verify, viz,
     },
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
+    view::scene::{Scene, published},
 };
 
-use crate::arguments::{Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb};
+use crate::arguments::{
+    Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb, VizArguments,
+};
 
 /// Two jobs differ, and the user asked for a code that says so.
 const DIFFERENT: u8 = 5;
@@ -88,7 +91,7 @@ impl From<Failure> for Ended {
 
 fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let json = arguments.json;
-    let options = |data, dir, quiet| run::Options { data, dir, quiet, json };
+    let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json),
         Verb::Plan { job, level, output } => {
@@ -110,9 +113,12 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             resolve::resolve(&loaded(job)?, part, json)?
         }
         Verb::Explain { name } => explain::explain(name.as_deref(), json)?,
-        Verb::Run { job, data, dir, quiet } => {
+        Verb::Viz(asked) => return drawn(asked, json),
+        Verb::Run { job, data, dir, quiet, trace, trace_step } => {
             let loaded = loaded(job)?;
-            return Ok(run::run(&loaded.job, &loaded.text(), &options(data, dir, quiet))?);
+            let trace = trace.map(|dir| run::Tracing { dir, steps: trace_step });
+            let options = run::Options { trace, ..options(data, dir, quiet) };
+            return Ok(run::run(&loaded.job, &loaded.text(), &options)?);
         }
         Verb::Resume { dir, data, quiet } => {
             return Ok(run::resume(&dir, &options(data, None, quiet))?);
@@ -164,6 +170,50 @@ fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
     let answer = diff::diff(&loaded(first)?, &loaded(second)?, json);
     print!("{}", answer.text);
     Ok(if exit_code && !answer.is_same { DIFFERENT } else { 0 })
+}
+
+/// Draws a schedule, files of orders or the plans of a job.
+fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
+    let costs = schedule::costs(&asked.cost)?;
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let mut origin = vec![("command".to_string(), format!("troupe {command}"))];
+    let first = asked.schedule.iter().chain(&asked.what).next().cloned().unwrap_or_default();
+    let others = || asked.compare.iter();
+    let mut steps = Vec::new();
+    if asked.schedule.is_some() {
+        let VizArguments { pp: stages, vpp: virtual_stages, microbatches, .. } = asked;
+        let pipeline = Pipeline { stages, virtual_stages, microbatches };
+        for name in std::iter::once(&first).chain(others()) {
+            steps.push(viz::of_schedule(name, pipeline, &costs)?);
+        }
+    } else if first.ends_with(".csv") {
+        for file in std::iter::once(&first).chain(others()) {
+            steps.push(viz::of_file(file.as_ref(), &costs)?);
+        }
+    } else {
+        let job = |plan: Option<&String>| JobArguments {
+            job: first.clone(),
+            plan: plan.cloned(),
+            sets: asked.sets.clone(),
+        };
+        let plans = std::iter::once(asked.plan.as_ref()).chain(others().map(Some));
+        for plan in plans {
+            let loaded = loaded(job(plan))?;
+            steps.push(viz::of_job(&loaded, &costs, asked.trace.as_deref())?);
+            if steps.len() == 1 {
+                origin.extend(viz::origin(&loaded));
+            }
+        }
+    }
+    let format = asked.format.or(asked.text.then_some(viz::Format::Text));
+    let VizArguments { output: file, width, memory, .. } = asked;
+    let title = if first.ends_with(".csv") { first } else { published(&first).to_string() };
+    origin.push(("cost".into(), viz::told(&costs)));
+    let scene = Scene { title, steps, origin };
+    let bytes = viz::draw(scene, &viz::Target { file, format, width, memory }, json)?;
+    std::io::Write::write_all(&mut std::io::stdout(), &bytes)
+        .map_err(|error| Failure::environment(format!("standard output: {error}")))?;
+    Ok(0)
 }
 
 /// Prints, checks or simulates orders without a job.

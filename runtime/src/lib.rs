@@ -30,6 +30,7 @@ pub mod saver;
 pub mod shards;
 mod share;
 mod tally;
+pub mod trace;
 mod verdict;
 mod worker;
 

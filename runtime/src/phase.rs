@@ -9,6 +9,7 @@ use crate::{
     board::Doing,
     message::Message,
     report::{Hash, Joined, Report},
+    trace::{Part, Recorder},
     verdict::Verdict,
     worker::{Phase, Worker},
 };
@@ -67,6 +68,7 @@ impl Worker {
     fn report_joined(&mut self) {
         if self.phase.reports.len() == self.trained(true).len() {
             let gradients = std::mem::take(&mut self.phase.reports);
+            self.note_part(Part::Reduce);
             self.post().report(Report::Joined { from: self.me, gradients });
         }
     }
@@ -74,6 +76,9 @@ impl Worker {
     /// Updates everything owned here and sends the new values to the other holders.
     pub(crate) fn update(&mut self, verdict: &Verdict) {
         self.write_board(Doing::Working("updating weights".into()));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin_part();
+        }
         let mut hashes = Vec::new();
         let owned = self.holdings.parameters.iter().filter(|(_, h)| h.owned.is_some());
         for parameter in owned.map(|(index, _)| *index).collect::<Vec<_>>() {
@@ -91,6 +96,7 @@ impl Worker {
             }
         }
         self.phase.updated = Some(hashes);
+        self.note_part(Part::Update);
         self.write_board(Doing::Waiting("new weights from their owners".into()));
         self.report_updated();
     }
@@ -141,7 +147,15 @@ impl Worker {
         if let Some(parameters) = self.phase.updated.take() {
             self.phase = Phase::default();
             self.write_board(Doing::Resting);
-            self.post().report(Report::Updated { from: self.me, parameters });
+            self.note_part(Part::Gather);
+            let notes = self.recorder.take().map(Recorder::finish);
+            self.post().report(Report::Updated { from: self.me, parameters, notes });
+        }
+    }
+
+    fn note_part(&mut self, part: Part) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_part(part);
         }
     }
 

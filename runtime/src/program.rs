@@ -34,7 +34,13 @@ impl Worker {
             if let Some(wanted) = self.wanted(instruction) {
                 return self.write_board(Doing::Waiting(wanted));
             }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.begin();
+            }
             self.run(instruction);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.end();
+            }
             self.brief.board.moved();
             self.counter = self.counter.map(|counter| counter + 1);
         }

@@ -3,7 +3,7 @@
 use ops::Tensor;
 use serde::Serialize;
 
-use crate::address::Address;
+use crate::{address::Address, trace::Notes};
 
 /// A message to the conductor.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub enum Report {
         from: Address,
         /// Hash of every parameter it owns; empty unless the cluster audits.
         parameters: Vec<(usize, Hash)>,
+        /// What it noted, if the step is recorded.
+        notes: Option<Notes>,
     },
     /// An owner's values and optimizer states by name.
     Snapshot {

@@ -26,6 +26,7 @@ use crate::{
     message::Message,
     post::{Connect, Post},
     report::{Hash, Joined, Report, Seen},
+    trace::Recorder,
 };
 
 /// Chunk, visit (0 on the stage side), microbatch, source rank (own rank on the stage side).
@@ -56,6 +57,8 @@ pub struct Worker {
     pub(crate) seen: Seen,
     /// The optimizer phase.
     pub(crate) phase: Phase,
+    /// Notes of the step, if it is recorded; handed over with the last report of the step.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// What an actor has collected so far in this phase; empty during the program.
@@ -95,6 +98,7 @@ impl Worker {
             counter: None,
             seen: Seen::default(),
             phase: Phase::default(),
+            recorder: None,
         }
     }
 
@@ -113,11 +117,17 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Step => self.start_step(),
+            Message::Step { record } => {
+                self.recorder = record.map(|since| Recorder::new(since, self.me));
+                self.start_step();
+            }
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
             }
             Message::Cargo { channel, microbatch, peer, tensors } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.arrived(channel, microbatch, peer);
+                }
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),

@@ -13,3 +13,4 @@ pub mod run;
 pub mod sample;
 pub mod schedule;
 pub mod verify;
+pub mod viz;

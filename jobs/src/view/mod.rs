@@ -6,6 +6,7 @@
 
 pub mod columns;
 pub mod drawing;
+pub mod folded;
 pub mod late;
 pub mod marks;
 pub mod page;
@@ -16,3 +17,4 @@ mod protobuf;
 pub mod reading;
 pub mod scene;
 pub mod terminal;
+pub mod traced;

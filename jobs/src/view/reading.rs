@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use graphs::timeline::{Cause, Kind, Lane, Span, Timeline};
 
+use crate::view::marks::Track;
+
 /// Idle time of a rank's computation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gap {
@@ -118,12 +120,28 @@ pub fn before(
     let span = &spans[place];
     let waited = span.wait.and_then(|wait| wait.on);
     let waited = waited.and_then(|on| places.get(&on).map(|&place| (on.0, place)));
-    let earlier = || {
-        let before = place.checked_sub(1).filter(|&before| spans[before].lane == span.lane);
-        let maker = places.get(&(rank, span.id)).copied().filter(|&maker| maker != place);
-        maker.or(before).map(|place| (rank, place))
+    let own = Track::of(span);
+    let same = || (0..place).rev().find(|&before| Track::of(&spans[before]) == own);
+    let earlier = || match span.lane {
+        Lane::Communication => maker(spans, place).or_else(same),
+        _ => same(),
     };
+    let earlier = || earlier().map(|place| (rank, place));
     waited.or_else(earlier)
+}
+
+/// The computation that made a message: the last of its side that was done when it left.
+fn maker(spans: &[Span], message: usize) -> Option<usize> {
+    let sent = spans[message];
+    let track = match sent.task.kind {
+        Kind::Combine | Kind::DispatchGradients => Track::Experts,
+        _ => Track::Compute,
+    };
+    // Compute spans stand first in a rank, by start.
+    let begun =
+        spans.partition_point(|span| span.lane == Lane::Compute && span.start <= sent.start);
+    let done = |at: &usize| Track::of(&spans[*at]) == track && spans[*at].end <= sent.start;
+    (0..begun).rev().find(done)
 }
 
 /// The chain of spans that ends last, from its end to the begin of the step, as rank and place.

@@ -115,6 +115,19 @@ pub fn number(value: f64) -> String {
 }
 
 impl Step {
+    /// A step in which nothing happens yet.
+    pub fn new(name: String, unit: Unit) -> Self {
+        Step {
+            name,
+            unit,
+            timeline: Timeline::default(),
+            measured: None,
+            memory: None,
+            stages: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
     /// Share of the step in which ranks compute nothing.
     pub fn idle(&self) -> f64 {
         let shown = self.shown();

@@ -37,8 +37,8 @@ function readRank(text, rank) {
   it.s = Float64Array.from(it.s); it.e = Float64Array.from(it.e);
   const chunks = [...new Set(it.chunk)].sort((x, y) => x - y), turn = new Map(chunks.map((chunk, n) => [chunk, n]));
   it.turn = it.lane.map((lane, i) => lane === 0 ? turn.get(it.chunk[i]) : 0);
-  it.first = new Map();
-  it.id.forEach((id, place) => { if (!it.first.has(id)) it.first.set(id, place); });
+  // Computations stand first, by start.
+  it.computed = Int32Array.from(it.lane.keys()).filter(i => it.lane[i] === 0);
   return it;
 }
 
@@ -157,9 +157,16 @@ function tell(sel) {
 function before(step, r, i) {
   const rank = step.ranks[r];
   if (rank.on[i]) return rank.on[i];
-  const maker = rank.first.get(rank.id[i]);
-  if (maker !== i) return [r, maker];
-  return i > 0 && rank.lane[i - 1] === rank.lane[i] ? [r, i - 1] : null;
+  const track = trackOf(rank, i);
+  if (track === 2) {
+    // A message comes after the last computation of its side that was done when it left.
+    const side = ["C", "d"].includes(D.kinds[rank.kind[i]][0]) ? 1 : 0;
+    let at = firstFrom(rank.computed, rank.s, rank.s[i] + 1e-9) - 1;
+    while (at >= 0 && (trackOf(rank, at) !== side || rank.e[at] > rank.s[i])) at--;
+    if (at >= 0) return [r, at];
+  }
+  for (let at = i - 1; at >= 0; at--) if (trackOf(rank, at) === track) return [r, at];
+  return null;
 }
 function chainFrom(step, r, i) {
   const chain = [];
