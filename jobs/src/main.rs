@@ -208,7 +208,9 @@ fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
     let format = asked.format.or(asked.text.then_some(viz::Format::Text));
     let VizArguments { output: file, width, memory, .. } = asked;
     let title = if first.ends_with(".csv") { first } else { published(&first).to_string() };
-    origin.push(("cost".into(), viz::told(&costs)));
+    if asked.trace.is_none() {
+        origin.push(("cost".into(), viz::told(&costs)));
+    }
     let scene = Scene { title, steps, origin };
     let bytes = viz::draw(scene, &viz::Target { file, format, width, memory }, json)?;
     std::io::Write::write_all(&mut std::io::stdout(), &bytes)

@@ -4,7 +4,7 @@ const D = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
 const canvas = $("canvas"), lanes = $("lanes"), g = canvas.getContext("2d");
 const GUTTER = 46, AXIS = 22, FILLS = 5;
-const HEIGHTS = [22, 18, 9, 9], MEMORY = 24;
+const HEIGHTS = [22, 18, 9, 9], MEMORY = 24, GHOST = 8;
 
 // ---- reading the columns -------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ function layout() {
     step.ranks.forEach((_, r) => {
       content += 5;
       const top = content;
-      shown.forEach((count, track) => { for (let k = 0; k < count; k++) add(HEIGHTS[track], { type: "track", p, r, track, k }); });
+      shown.forEach((count, track) => { for (let k = 0; k < count; k++) add(HEIGHTS[track] + (step.ghost && $("ghost").checked && track < 2 ? GHOST : 0), { type: "track", p, r, track, k }); });
       if ($("memory").checked) add(MEMORY, { type: "memory", p, r });
       rows.push({ y: top, h: content - top, type: "label", p, r });
     });
@@ -405,10 +405,13 @@ function drawPlan(row, y) {
   g.fillText(`${step.name}   ${time(step.makespan * step.tick, step.unit)}`, GUTTER + 6, y + row.h / 2);
 }
 function drawTrack(row, y) {
-  const { p, r, track, k } = row, step = steps[p], rank = step.ranks[r], ix = step.tracks[r][track][k], h = row.h - 1;
-  g.fillStyle = color.lane; g.fillRect(GUTTER, y, W - GUTTER, h);
+  const { p, r, track, k } = row, step = steps[p], rank = step.ranks[r], ix = step.tracks[r][track][k];
+  // Where a plan stands behind a run, its boxes have a strip of their own below the run's.
+  const behind = step.ghost && $("ghost").checked && track < 2, h = row.h - 1 - (behind ? GHOST : 0);
+  g.fillStyle = color.lane; g.fillRect(GUTTER, y, W - GUTTER, row.h - 1);
   if (track === 0 && k === 0) drawGaps(step, r, y, h);
   if (!ix) return;
+  if (behind) drawGhost(step, r, row, y + h + 1);
   const lo = firstAfter(ix, rank.e, a / step.tick), hi = firstFrom(ix, rank.s, b / step.tick);
   if (hi - lo > (W - GUTTER) / 3) {
     const tile = image(step, r, track, k), scale = COLUMNS / END;
@@ -419,7 +422,6 @@ function drawTrack(row, y) {
   }
   for (let fill = 0; fill < FILLS; fill++) drawBoxes(step, rank, ix, lo, hi, fill, y, h);
   drawLetters(step, rank, ix, lo, hi, y, h);
-  if (step.ghost && $("ghost").checked) drawGhost(step, r, row, y, h);
 }
 function drawBoxes(step, rank, ix, lo, hi, fill, y, h) {
   const boxes = [], later = [];
@@ -476,17 +478,18 @@ function drawGaps(step, r, y, h) {
     }
   }
 }
-function drawGhost(step, r, row, y, h) {
-  const plan = step.ghost[r];
-  g.strokeStyle = color.text; g.lineWidth = 1; g.setLineDash([3, 2]);
-  const ix = plan.rows || (plan.rows = [0, 1, 2, 3].map(track => trackRows(plan, track)));
-  const own = ix[row.track][row.k];
-  if (own) {
-    const lo = firstAfter(own, plan.e, a / step.tick), hi = firstFrom(own, plan.s, b / step.tick);
-    for (let n = lo; n < hi && n < lo + 2000; n++) {
-      const x0 = X(plan.s[own[n]] * step.tick), x1 = X(plan.e[own[n]] * step.tick);
-      if (x1 - x0 > 2) g.strokeRect(x0 + 0.5, y + 0.5 + h * 0.62, x1 - x0 - 2, h * 0.38);
-    }
+function drawGhost(step, r, row, y) {
+  const plan = step.ghost[r], all = plan.rows || (plan.rows = [0, 1, 2, 3].map(track => trackRows(plan, track)));
+  const own = all[row.track][row.k];
+  if (!own) return;
+  const lo = firstAfter(own, plan.e, a / step.tick), hi = firstFrom(own, plan.s, b / step.tick);
+  g.lineWidth = 1;
+  for (let n = lo; n < hi && n < lo + 3000; n++) {
+    const x0 = X(plan.s[own[n]] * step.tick), w = X(plan.e[own[n]] * step.tick) - x0;
+    if (w < 1) continue;
+    g.fillStyle = g.strokeStyle = color.fills[D.kinds[plan.kind[own[n]]][2]];
+    g.globalAlpha = 0.25; g.fillRect(x0, y, w - 1, GHOST - 2); g.globalAlpha = 1;
+    if (w > 4) { g.setLineDash([3, 2]); g.strokeRect(x0 + 0.5, y + 0.5, w - 2, GHOST - 3); }
   }
   g.setLineDash([]);
 }
@@ -557,26 +560,27 @@ function indexRows() {
   for (const row of rows) if (row.type === "track") rowIndex.set(((row.p * 4096 + row.r) * 4 + row.track) * 4 + row.k, row);
 }
 function drawChain(p, chain, ink, width, up, arrows) {
-  const step = steps[p];
-  g.strokeStyle = ink; g.fillStyle = ink; g.lineWidth = width;
+  const step = steps[p], shown = chain.length * (b - a) / END, boxes = new Path2D(), lines = new Path2D();
+  const inset = step.ghost && $("ghost").checked ? GHOST : 0;
   let from = null;
-  const lines = new Path2D(), thin = W / Math.max(1, chain.length * (b - a) / END) < 4 && chain.length * (b - a) / END > 2 * W;
+  g.strokeStyle = g.fillStyle = ink;
   for (const [r, i] of chain) {
-    const rank = step.ranks[r], s = rank.s[i] * step.tick, e = rank.e[i] * step.tick;
-    const row = rowIndex.get(((p * 4096 + r) * 4 + trackOf(rank, i)) * 4 + step.rowAt(r, i));
+    const rank = step.ranks[r], s = rank.s[i] * step.tick, e = rank.e[i] * step.tick, track = trackOf(rank, i);
+    const row = rowIndex.get(((p * 4096 + r) * 4 + track) * 4 + step.rowAt(r, i));
     if (!row) continue;
-    const y = row.y - up, x0 = X(s), x1 = X(e);
-    if (from && (from.x > GUTTER - 50 || x1 > GUTTER) && x1 < W + 50 && from.y !== y) {
-      lines.moveTo(x1 - 1, y + row.h / 2); lines.lineTo(from.x + 1, from.y + from.h / 2);
-      if (arrows) { const x = from.x, yy = from.y + from.h / 2; lines.moveTo(x - 5, yy - 4); lines.lineTo(x + 1, yy); lines.lineTo(x - 5, yy + 4); }
+    const y = row.y - up, h = row.h - (track < 2 ? inset : 0), x0 = X(s), x1 = X(e);
+    if (from && from.y !== y && from.x > GUTTER - 50 && x1 < W + 50) {
+      lines.moveTo(x1 - 1, y + h / 2); lines.lineTo(from.x + 1, from.y + from.h / 2);
+      if (arrows) { const yy = from.y + from.h / 2; lines.moveTo(from.x - 5, yy - 4); lines.lineTo(from.x + 1, yy); lines.lineTo(from.x - 5, yy + 4); }
     }
-    from = { x: x0, y, h: row.h };
+    from = { x: x0, y, h };
     if (e < a) break;
     if (s > b) continue;
-    if (x1 - x0 > 3) { if (!thin) lines.rect(x0 + 0.75, y + 0.75, Math.max(1, x1 - x0 - 2.5), row.h - 2.5); }
+    if (x1 - x0 > 3 && shown < 2 * W) boxes.rect(x0 + 0.75, y + 0.75, Math.max(1, x1 - x0 - 2.5), h - 2.5);
     else g.fillRect(x0, y, Math.max(1, x1 - x0), 2);
   }
-  g.stroke(lines);
+  g.lineWidth = width; g.stroke(boxes);
+  g.lineWidth = arrows ? width : 1; g.globalAlpha = arrows ? 1 : 0.55; g.stroke(lines); g.globalAlpha = 1;
 }
 function ticks(from, to, most) {
   const rough = (to - from) / most, power = 10 ** Math.floor(Math.log10(rough));
@@ -810,7 +814,11 @@ function card(stage, s) {
   for (const [chunk, layers] of stage.chunks) {
     make("h3", `chunk ${chunk}`, own);
     const list = make("ul", "", own);
-    for (const [name, ops] of layers) { const item = make("li", `${name} (${ops.length})`, list); item.title = ops.join(", "); }
+    for (const [name, ops] of layers) {
+      const fold = make("details", "", make("li", "", list));
+      make("summary", `${name}: ${ops.length} node${ops.length > 1 ? "s" : ""}`, fold);
+      fold.append(ops.join(", "));
+    }
   }
   if (stage.channels.length) { make("h3", "leaves here", own); const list = make("ul", "", own); stage.channels.forEach(text => make("li", text, list)); }
   return own;
@@ -853,8 +861,8 @@ $("json").onclick = () => download("spans.json", "application/json", JSON.string
 $("in").onclick = () => zoom(0.6);
 $("out").onclick = () => zoom(1 / 0.6);
 $("fit").onclick = () => view(0, END);
-$("path").onchange = $("ghost").onchange = redraw;
-$("memory").onchange = () => size();
+$("path").onchange = redraw;
+$("memory").onchange = $("ghost").onchange = () => size();
 $("ghost-label").hidden = !steps.some(step => step.ghost);
 
 function size() {
