@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use ops::Op;
+use serde::{Deserialize, Serialize};
 
 use crate::{action::Action, mesh::Mesh, model::NodeId, spec::Communicators};
 
@@ -44,6 +45,23 @@ impl Plan {
             program.instructions.iter().map(move |&instruction| (stage, side, instruction))
         });
         all.enumerate().map(|(number, (stage, side, it))| (number, stage, side, it))
+    }
+}
+
+impl Plan {
+    /// Whether a chunk hands its output to the next in memory, both being on one stage.
+    ///
+    /// # Panics
+    ///
+    /// If there is no next chunk.
+    pub fn is_local(&self, chunk: usize) -> bool {
+        self.chunks[chunk].stage == self.chunks[chunk + 1].stage
+    }
+
+    /// Number of the first instruction of an actor, as [`Plan::numbered`] counts.
+    pub fn first_number(&self, stage: usize, side: Side) -> usize {
+        let before = self.programs.iter().flatten().take(2 * stage + side as usize);
+        before.map(|program| program.instructions.len()).sum()
     }
 }
 
@@ -123,7 +141,7 @@ pub struct Visit {
 }
 
 /// The two kinds of compute actors of a rank.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Side {
     /// Attention, router, shared experts, norms: everything for the rank's own tokens.
     Stage = 0,

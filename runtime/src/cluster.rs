@@ -14,11 +14,10 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, System};
-use graphs::{model::ModelGraph, plan::Plan};
+use graphs::{address::Address, model::ModelGraph, plan::Plan, share};
 use ops::{DType, Tensor, optim::Optimizer};
 
 use crate::{
-    address::Address,
     board::Board,
     brief::Brief,
     error::RunError,
@@ -29,7 +28,6 @@ use crate::{
     post::{Connect, Post, Transport},
     rate::Rate,
     report::{Report, StepReport},
-    share,
     tally::Tally,
     trace::Recording,
     worker::Worker,
@@ -193,7 +191,9 @@ impl Cluster {
                     self.position = position;
                     tally.loaded = true;
                 }
-                Report::Computed { from, seen } => tally.computed(from, seen, begin.elapsed()),
+                Report::Computed { from, seen, memory } => {
+                    tally.computed(from, seen, *memory, begin.elapsed());
+                }
                 Report::Joined { gradients, .. } => tally.joined(gradients),
                 other => unreachable!("{other:?} before the verdict"),
             }
@@ -204,8 +204,8 @@ impl Cluster {
         let mut waiting = self.actors();
         let mut actors = Vec::new();
         while waiting > 0 {
-            if let Report::Updated { parameters, notes, .. } = self.receive()? {
-                tally.updated(parameters);
+            if let Report::Updated { from, parameters, received, notes } = self.receive()? {
+                tally.updated(from, parameters, received);
                 actors.extend(notes);
                 waiting -= 1;
             }

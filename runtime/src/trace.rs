@@ -6,10 +6,11 @@
 
 use std::time::Instant;
 
-use graphs::plan::{ChannelId, Side};
+use graphs::{
+    address::Address,
+    plan::{ChannelId, Side},
+};
 use serde::{Deserialize, Serialize};
-
-use crate::address::Address;
 
 /// A recorded step.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -21,7 +21,7 @@ use crate::{
     report::SCHEMA,
     saved,
     view::{
-        drawing, folded, page, perfetto, reading,
+        drawing, folded, held, page, perfetto, reading,
         scene::{Scene, Step, Unit, number, published},
         terminal::{self, Terminal},
         traced,
@@ -128,6 +128,8 @@ pub fn of_job(loaded: &Loaded, costs: &Costs, trace: Option<&Path>) -> Result<St
     let ranks = format!("{} = {} x {} x {}", mesh.ranks(), mesh.pp, mesh.ep, mesh.dp);
     step.facts.push(("ranks = pp x ep x dp".into(), ranks));
     step.stages = folded::stages(graph, plan);
+    let (dtype, optimizer) = (loaded.job.precision.dtype(), &loaded.job.learner().1.optimizer);
+    step.memory = Some(held::memory(graph, plan, dtype, optimizer, step.shown()));
     Ok(step)
 }
 

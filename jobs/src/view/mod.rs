@@ -7,6 +7,7 @@
 pub mod columns;
 pub mod drawing;
 pub mod folded;
+pub mod held;
 pub mod late;
 pub mod marks;
 pub mod page;

@@ -1,11 +1,16 @@
 //! Who is who: the compute actors of a plan and their numbers.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use graphs::{mesh::Mesh, plan::Side};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    mesh::Mesh,
+    plan::{Batch, Side},
+};
 
 /// One compute actor: a stage or an expert group, of one replica and one expert rank.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Address {
     /// Copy of the model, along axis `dp`.
     pub replica: usize,
@@ -38,6 +43,16 @@ impl Address {
                 }
             })
             .collect()
+    }
+
+    /// Lanes it sums weight gradients in: its own rank's, and as experts those of all ranks whose
+    /// rows it computes.
+    pub fn lanes(self, mesh: &Mesh, batch: &Batch) -> Range<usize> {
+        let own = batch.lanes / mesh.data_ranks();
+        match self.side {
+            Side::Stage => self.data_rank(mesh) * own..(self.data_rank(mesh) + 1) * own,
+            Side::Experts => self.replica * mesh.ep * own..(self.replica + 1) * mesh.ep * own,
+        }
     }
 
     /// Position among the ranks that see different samples: `replica * ep + rank`.
