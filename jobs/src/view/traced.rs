@@ -13,6 +13,9 @@ use runtime::trace::{Notes, Part, Recording};
 
 use crate::view::scene::Measured;
 
+/// Seconds between two instructions that are the actor's own bookkeeping and no wait.
+const HAIR: f64 = 1e-5;
+
 /// Seconds from nanoseconds.
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 * 1e-9
@@ -111,7 +114,7 @@ impl<'a> Reading<'a> {
         });
         let since = if is_first { 0.0 } else { ran[0].end };
         let last = ran.last()?;
-        if last.start <= since {
+        if last.start - since <= HAIR {
             return None;
         }
         let mut before = since;

@@ -217,7 +217,7 @@ function layout() {
       content += 5;
       const top = content;
       shown.forEach((count, track) => { for (let k = 0; k < count; k++) add(HEIGHTS[track] + (step.ghost && $("ghost").checked && track < 2 ? GHOST : 0), { type: "track", p, r, track, k }); });
-      if ($("memory").checked) add(MEMORY, { type: "memory", p, r });
+      if ($("memory").checked) add(step.memory ? MEMORY + 12 : MEMORY, { type: "memory", p, r });
       rows.push({ y: top, h: content - top, type: "label", p, r });
     });
     content += 8;
@@ -288,15 +288,21 @@ function hatch(lines, ink) {
   for (const [x0, y0, x1, y1] of lines) { t.beginPath(); t.moveTo(x0, y0); t.lineTo(x1, y1); t.stroke(); }
   return g.createPattern(tile, "repeat");
 }
+// Classes of bytes share the fills of the boxes, lighter, so the strip has names of its own.
+function classes(put) {
+  const step = steps.find(step => step.memory);
+  if (!step) return;
+  step.memory.classes.forEach((name, c) => put(color.fills[c % FILLS], null, (c ? "" : "holds, from below: ") + name, 0.6));
+}
 function legend() {
   const used = new Set();
   steps.forEach(step => step.ranks.forEach(rank => rank.kind.forEach(kind => used.add(kind))));
   const seen = new Set(), box = $("legend");
   box.textContent = "";
-  const put = (fill, pattern, text) => {
+  const put = (fill, pattern, text, alpha = 1) => {
     const span = document.createElement("span"), swatch = document.createElement("canvas"), s = swatch.getContext("2d");
     swatch.width = 30; swatch.height = 22; swatch.style.cssText = "width:15px;height:11px"; s.scale(2, 2);
-    if (fill) { s.fillStyle = fill; s.fillRect(0, 0, 15, 11); }
+    if (fill) { s.globalAlpha = alpha; s.fillStyle = fill; s.fillRect(0, 0, 15, 11); s.globalAlpha = 1; }
     if (pattern) { s.fillStyle = pattern; s.fillRect(0, 0, 15, 11); }
     span.append(swatch, text); box.append(span);
   };
@@ -311,6 +317,7 @@ function legend() {
     put(color.fills[4], null, "bar below: a later chunk of its rank");
     const s = box.lastChild.firstChild.getContext("2d"); s.fillStyle = color.ink; s.fillRect(1, 7.5, 13, 1.5);
   }
+  classes(put);
 }
 
 // The share of each fill in thin columns over the whole step, as an image: what is drawn when boxes
