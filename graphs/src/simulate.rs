@@ -3,7 +3,7 @@
 //! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
 //! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
 //! takes as long as both, its forward pass first. What crosses between ranks arrives `comm` later
-//! and keeps neither rank busy. Sends never wait: [`crate::check::hang`] says with how many credits
+//! and keeps both ranks busy for `handling`. Sends never wait: [`crate::check::hang`] says with how many credits
 //! that is so. Messages that the rows write out cost nothing by themselves.
 
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ pub struct Costs {
     pub weight: f64,
     /// Way from one rank to another.
     pub comm: f64,
+    /// What a message keeps its sender busy for after the work, and its receiver before.
+    pub handling: f64,
 }
 
 impl Costs {
@@ -189,12 +191,14 @@ impl<'a> Run<'a> {
 
     fn compute(&mut self, rank: usize, action: Action, ready: Ready) {
         let wait = self.wait(rank, ready);
+        let (takes, makes) = (self.bare.takes(action).len(), self.bare.makes(action).is_some());
+        let [takes, makes] = [takes, usize::from(makes)].map(|n| n as f64 * self.costs.handling);
         let start = self.end[rank].max(ready.at);
-        let end = start + self.costs.of(action.work);
+        let end = start + takes + self.costs.of(action.work);
         let id = self.first[rank] + self.at[rank];
         self.start[rank].get_or_insert(start);
-        self.end[rank] = end;
-        self.busy[rank] += self.costs.of(action.work);
+        self.end[rank] = end + makes;
+        self.busy[rank] += takes + self.costs.of(action.work) + makes;
         let done = Done { at: end, by: (rank, id) };
         self.done.extend(action.parts().into_iter().map(|part| (part, done)));
         let task = task(action);

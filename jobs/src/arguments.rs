@@ -126,8 +126,13 @@ pub struct VizArguments {
     #[arg(long, default_value_t = 8, requires = "schedule")]
     pub microbatches: usize,
     /// Prices of work on one chunk, and of the way between ranks.
-    #[arg(long, value_name = "PRICES", default_value = "F=1,I=1,W=1,comm=0")]
-    pub cost: String,
+    ///
+    /// For schedules and orders F=1,I=1,W=1,comm=0 if left out; a job is drawn in seconds without.
+    #[arg(long, value_name = "PRICES", conflicts_with_all = ["trace", "profile"])]
+    pub cost: Option<String>,
+    /// Prices of a job as measured: a file that `measure` wrote.
+    #[arg(long, value_name = "FILE", conflicts_with = "schedule")]
+    pub profile: Option<PathBuf>,
     /// Draw what `run --trace FOLDER` recorded over the job's plan.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["schedule", "compare"])]
     pub trace: Option<PathBuf>,
@@ -194,6 +199,34 @@ pub enum Verb {
     },
     /// Print what a job would set, and cause, otherwise than another, or under another plan.
     Diff(DiffArguments),
+    /// Simulate one step: how long it takes, and what each rank waits for.
+    Simulate {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Prices as measured: a file that `measure` wrote.
+        #[arg(long, value_name = "FILE")]
+        profile: Option<PathBuf>,
+        /// Slow down a pipeline rank, as `rank=factor`; may be repeated.
+        #[arg(long, value_name = "RANK=FACTOR")]
+        slow: Vec<String>,
+        /// Standard deviation of the time of each computation, relative to it.
+        #[arg(long, default_value_t = 0.0)]
+        jitter: f64,
+        /// Key of the jitter.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Measure what a job's operators, messages and updates take on this machine.
+    Measure {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Profile to write.
+        #[arg(long, short, value_name = "FILE", default_value = "profile.ron")]
+        output: PathBuf,
+        /// Passes over the model, after one that warms up.
+        #[arg(long, default_value = "10")]
+        repeats: NonZeroUsize,
+    },
     /// Print the orders of a schedule, or check or simulate orders from a file.
     Schedule(ScheduleArguments),
     /// Print the final job, after all files, presets and arguments.

@@ -56,5 +56,7 @@ pub const VOCABULARY: &str = "J205";
 pub const RATE: &str = "J206";
 /// A number that must be above zero.
 pub const POSITIVE: &str = "J207";
+/// A plan with more ranks than the cluster has GPUs.
+pub const RANKS: &str = "J209";
 /// Settings that do not go together.
 pub const CLASH: &str = "J208";

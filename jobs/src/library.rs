@@ -1,4 +1,4 @@
-//! The jobs and models that ship with the program.
+//! The jobs, models and clusters that ship with the program.
 
 /// Models, which a job names with `Preset(..)`.
 pub const MODELS: &[(&str, &str)] = &[
@@ -7,6 +7,13 @@ pub const MODELS: &[(&str, &str)] = &[
     ("moonlight-16b-a3b", include_str!("../library/models/moonlight-16b-a3b.ron")),
     ("deepseek-v3", include_str!("../library/models/deepseek-v3.ron")),
     ("kimi-k2-1t", include_str!("../library/models/kimi-k2-1t.ron")),
+];
+
+/// Clusters, which a job names with `Preset(..)`.
+pub const CLUSTERS: &[(&str, &str)] = &[
+    ("h800x256", include_str!("../library/clusters/h800x256.ron")),
+    ("h100x64", include_str!("../library/clusters/h100x64.ron")),
+    ("gb300x256", include_str!("../library/clusters/gb300x256.ron")),
 ];
 
 /// Jobs, which a command names without a path.

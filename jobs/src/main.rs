@@ -9,13 +9,13 @@ use graphs::schedule::Pipeline;
 use jobs::{
     Loaded, Report, Request,
     commands::{
-        bench, check, diff, eval, explain, export, import, plan, resolve, run, sample, schedule,
-        verify, viz,
+        bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
+        schedule, simulate, verify, viz,
     },
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
-    view::scene::{Scene, published},
+    view::scene::{Scene, Unit, published},
 };
 
 use crate::arguments::{
@@ -103,6 +103,13 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             }
         }
         Verb::Diff(asked) => return difference(asked, json),
+        Verb::Simulate { job, profile, slow, jitter, seed } => {
+            let asked = simulate::Asked { profile, slow, jitter, seed };
+            simulate::simulate(&loaded(job)?.job, &asked, json)?
+        }
+        Verb::Measure { job, output, repeats } => {
+            measure::run(&loaded(job)?.job, &output, repeats.get(), json)?
+        }
         Verb::Schedule(asked) => bare_orders(&asked, json)?,
         Verb::Resolve { job, origin, model } => {
             let part = match (origin, model) {
@@ -174,7 +181,8 @@ fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
 
 /// Draws a schedule, files of orders or the plans of a job.
 fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
-    let costs = schedule::costs(&asked.cost)?;
+    let costs = asked.cost.as_deref().map(schedule::costs).transpose()?;
+    let units = costs.map_or_else(|| schedule::costs(""), Ok)?;
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let mut origin = vec![("command".to_string(), format!("troupe {command}"))];
     let first = asked.schedule.iter().chain(&asked.what).next().cloned().unwrap_or_default();
@@ -184,33 +192,35 @@ fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
         let VizArguments { pp: stages, vpp: virtual_stages, microbatches, .. } = asked;
         let pipeline = Pipeline { stages, virtual_stages, microbatches };
         for name in std::iter::once(&first).chain(others()) {
-            steps.push(viz::of_schedule(name, pipeline, &costs)?);
+            steps.push(viz::of_schedule(name, pipeline, &units)?);
         }
     } else if first.ends_with(".csv") {
         for file in std::iter::once(&first).chain(others()) {
-            steps.push(viz::of_file(file.as_ref(), &costs)?);
+            steps.push(viz::of_file(file.as_ref(), &units)?);
         }
     } else {
-        let job = |plan: Option<&String>| JobArguments {
-            job: first.clone(),
-            plan: plan.cloned(),
-            sets: asked.sets.clone(),
+        let speed = match (&costs, &asked.trace) {
+            (Some(costs), _) => viz::Speed::Costs(*costs),
+            (None, trace) => viz::Speed::Prices {
+                profile: asked.profile.as_deref().map(viz::profile).transpose()?,
+                trace: trace.clone(),
+            },
         };
-        let plans = std::iter::once(asked.plan.as_ref()).chain(others().map(Some));
-        for plan in plans {
-            let loaded = loaded(job(plan))?;
-            steps.push(viz::of_job(&loaded, &costs, asked.trace.as_deref())?);
+        for plan in std::iter::once(asked.plan.as_ref()).chain(others().map(Some)) {
+            let (job, sets) = (first.clone(), asked.sets.clone());
+            let loaded = loaded(JobArguments { job, plan: plan.cloned(), sets })?;
+            steps.push(viz::of_job(&loaded, &speed)?);
             if steps.len() == 1 {
                 origin.extend(viz::origin(&loaded));
             }
         }
     }
     let format = asked.format.or(asked.text.then_some(viz::Format::Text));
-    let VizArguments { output: file, width, memory, .. } = asked;
     let title = if first.ends_with(".csv") { first } else { published(&first).to_string() };
-    if asked.trace.is_none() {
-        origin.push(("cost".into(), viz::told(&costs)));
+    if steps.iter().all(|step| step.unit == Unit::Units) {
+        origin.push(("cost".into(), asked.cost.unwrap_or("F=1,I=1,W=1,comm=0".into())));
     }
+    let VizArguments { output: file, width, memory, .. } = asked;
     let scene = Scene { title, steps, origin };
     let bytes = viz::draw(scene, &viz::Target { file, format, width, memory }, json)?;
     std::io::Write::write_all(&mut std::io::stdout(), &bytes)

@@ -9,8 +9,18 @@ const OUT_OF_MEMORY: u8 = 13;
 
 /// Bytes that can be allocated; nothing where the system does not tell.
 fn available() -> Option<u64> {
+    told("MemAvailable:")
+}
+
+/// Bytes of this machine; nothing where the system does not tell.
+pub fn total() -> Option<u64> {
+    told("MemTotal:")
+}
+
+/// A line of what Linux tells about memory, in bytes.
+fn told(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

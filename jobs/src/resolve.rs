@@ -98,6 +98,11 @@ fn graph(source: &GraphSource, span: Span) -> Value {
     )
 }
 
+/// An operator as text writes it, in one line.
+pub fn operator(op: &ops::Op, span: Span) -> String {
+    inline(&Build { span }.op(op))
+}
+
 /// Makes values that were written nowhere.
 struct Build {
     span: Span,

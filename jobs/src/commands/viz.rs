@@ -8,6 +8,7 @@ use std::{
 use clap::ValueEnum;
 use graphs::{
     bare::Bare,
+    price::Profile,
     schedule::Pipeline,
     simulate::{self, Conditions, Costs},
 };
@@ -17,12 +18,12 @@ use crate::{
     commands::schedule,
     exit::Failure,
     load::Loaded,
-    recorded,
+    machine, recorded,
     report::SCHEMA,
     saved,
     view::{
         drawing, folded, held, page, perfetto, reading,
-        scene::{Scene, Step, Unit, number, published},
+        scene::{Memory, Scene, Step, Unit, published},
         terminal::{self, Terminal},
         traced,
     },
@@ -93,44 +94,84 @@ fn of_orders(name: &str, bare: &Bare, costs: &Costs) -> Result<Step, Failure> {
     Ok(Step { timeline, facts, ..Step::new(name.into(), Unit::Units) })
 }
 
-/// The step of a job's plan: of its orders at the given costs, or, where a run was recorded, that
-/// run over the plan at the run's own mean speed.
+/// How long the work of a job takes.
+#[derive(Clone, Debug)]
+pub enum Speed {
+    /// Every chunk costs the same, in units; messages and experts are not drawn.
+    Costs(Costs),
+    /// In seconds, as the job's cluster or a profile has it.
+    Prices {
+        /// What was measured.
+        profile: Option<Profile>,
+        /// Folder of a recorded run, which is drawn over the plan. Without a profile the plan
+        /// stands at the run's own mean speed.
+        trace: Option<PathBuf>,
+    },
+}
+
+/// Reads what `troupe measure` wrote.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn profile(path: &Path) -> Result<Profile, Failure> {
+    crate::profile::read(path)
+}
+
+/// The step of a job's plan.
 ///
 /// # Errors
 ///
 /// If the recorded run is of another plan.
-pub fn of_job(loaded: &Loaded, costs: &Costs, trace: Option<&Path>) -> Result<Step, Failure> {
-    let (plan, graph) = (&loaded.plan, &loaded.graph);
-    let name = loaded.job.plan_name().unwrap_or("plan").to_string();
-    let mut step = match trace {
-        None => of_orders(&name, &bare(loaded)?, costs)?,
-        Some(folder) => {
-            let recording = recorded::read(folder, plan)?;
-            let prices = traced::prices(plan, graph, &recording);
-            let simulated = simulate::plan(plan, &prices, &Conditions::default());
-            let simulated =
-                simulated.map_err(|hang| Failure { code: 3, text: hang.to_string() })?;
-            let facts = vec![
-                ("recorded step".into(), recording.step.to_string()),
-                ("planned at its mean speed".into(), {
-                    Unit::Seconds.words(simulated.timeline.makespan())
-                }),
-            ];
-            Step {
-                timeline: simulated.timeline,
-                measured: Some(traced::measured(plan, &recording)),
-                facts,
-                ..Step::new(name, Unit::Seconds)
-            }
-        }
+pub fn of_job(loaded: &Loaded, speed: &Speed) -> Result<Step, Failure> {
+    let Loaded { job, plan, graph, .. } = loaded;
+    let name = job.plan_name().unwrap_or("plan").to_string();
+    let mut step = match speed {
+        Speed::Costs(costs) => of_orders(&name, &bare(loaded)?, costs)?,
+        Speed::Prices { profile, trace } => in_seconds(loaded, name, profile.as_ref(), trace)?,
     };
     let mesh = plan.mesh;
     let ranks = format!("{} = {} x {} x {}", mesh.ranks(), mesh.pp, mesh.ep, mesh.dp);
     step.facts.push(("ranks = pp x ep x dp".into(), ranks));
     step.stages = folded::stages(graph, plan);
-    let (dtype, optimizer) = (loaded.job.precision.dtype(), &loaded.job.learner().1.optimizer);
-    step.memory = Some(held::memory(graph, plan, dtype, optimizer, step.shown()));
+    let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
+    let limit = machine::cluster(job).memory(mesh.ranks());
+    let memory = held::memory(graph, plan, dtype, optimizer, step.shown());
+    step.memory = Some(Memory { limit: Some(limit), ..memory });
     Ok(step)
+}
+
+fn in_seconds(
+    loaded: &Loaded,
+    name: String,
+    profile: Option<&Profile>,
+    trace: &Option<PathBuf>,
+) -> Result<Step, Failure> {
+    let Loaded { job, plan, graph, .. } = loaded;
+    let recording = trace.as_deref().map(|folder| recorded::read(folder, plan)).transpose()?;
+    let prices = match (&recording, profile) {
+        (Some(recording), None) => traced::prices(plan, graph, recording),
+        _ => machine::prices(job, graph, plan, profile),
+    };
+    let simulated = simulate::plan(plan, &prices, &Conditions::default());
+    let simulated = simulated.map_err(|hang| Failure { code: 3, text: hang.to_string() })?;
+    let outcome = simulated.outcome;
+    let mut facts = Vec::new();
+    if outcome.mfu > 0.0 {
+        facts.push(("MFU".into(), format!("{:.1} %", 100.0 * outcome.mfu)));
+    }
+    if let Some(recording) = &recording {
+        let by = if profile.is_some() { "the profile" } else { "its own mean speed" };
+        let time = Unit::Seconds.words(outcome.makespan);
+        facts.push(("recorded step".into(), recording.step.to_string()));
+        facts.push((format!("planned at {by}"), time));
+    }
+    Ok(Step {
+        timeline: simulated.timeline,
+        measured: recording.map(|recording| traced::measured(plan, &recording)),
+        facts,
+        ..Step::new(name, Unit::Seconds)
+    })
 }
 
 /// The compute orders of a lowered plan.
@@ -237,13 +278,6 @@ fn figures(scene: &Scene) -> serde_json::Value {
         })
     });
     json!({ "schema": SCHEMA, "steps": steps.collect::<Vec<_>>() })
-}
-
-/// Costs in words, as they are given.
-pub fn told(costs: &Costs) -> String {
-    let Costs { forward, input, weight, comm } = costs;
-    let [forward, input, weight, comm] = [forward, input, weight, comm].map(|it| number(*it));
-    format!("F={forward},I={input},W={weight},comm={comm}")
 }
 
 #[cfg(test)]

@@ -156,6 +156,12 @@ pub const CODES: &[Entry] = &[
     entry(Topic::Code, "J207", "The number has to be above zero.", "batch: 4096"),
     entry(
         Topic::Code,
+        "J209",
+        "A plan has more ranks, pp * ep * dp, than its cluster has GPUs.",
+        "mesh: (pp: 16, ep: 16)",
+    ),
+    entry(
+        Topic::Code,
         "J208",
         "These settings do not go together.",
         "loss: [CrossEntropy(of: \"mix\")]",

@@ -7,7 +7,7 @@ pub const VARIANTS: &[Entry] = &[
     entry(
         Topic::Variant,
         "Preset",
-        "A model that ships with the program.",
+        "A model or a cluster that ships with the program.",
         "model: Preset(\"k2-nano\")",
     ),
     entry(
