@@ -1,6 +1,6 @@
 """Opens pages of `troupe viz` in headless Chromium and checks what only a browser can tell.
 
-No error, no network, the text alternative, keys that move the view into the address, frame times
+Also reads a trace with Perfetto's own messages. No error, no network, the text alternative, keys that move the view into the address, frame times
 while panning, the contrast of every fill. Writes screenshots if a folder is given.
 
     python tests/page/check.py target/release/troupe [docs]
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2
 from playwright.sync_api import sync_playwright
 
 TROUPE = sys.argv[1]
@@ -139,6 +140,20 @@ def check_frames(tab):
         assert work < 16.7, f"{name}: drawing takes {work:.1f} ms of a frame"
 
 
+def check_trace(path):
+    """Reads a trace with Perfetto's own messages."""
+    troupe("viz", "--schedule", "ZbH1", "--cost", "comm=0.5", "-o", str(path))
+    trace = perfetto_trace_pb2.Trace()
+    trace.ParseFromString(path.read_bytes())
+    events = [packet.track_event for packet in trace.packet if packet.HasField("track_event")]
+    begun, ended = (sum(event.type == kind for event in events) for kind in (1, 2))
+    # 4 ranks x 8 microbatches x F, B, W, and 3 boundaries x 8 microbatches x two ways.
+    assert begun == ended == 4 * 8 * 3 + 3 * 8 * 2, (begun, ended)
+    out = sorted(flow for event in events for flow in event.flow_ids)
+    assert out and out == sorted(flow for event in events for flow in event.terminating_flow_ids)
+    print(f"trace: {len(trace.packet)} packets, {len(out)} flows, as Perfetto reads them")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         folder = pathlib.Path(folder)
@@ -152,6 +167,7 @@ def main():
             size = page.stat().st_size
             print(f"{page.name}: {size:,} bytes")
             assert size <= most, (page.name, size)
+        check_trace(folder / "trace.perfetto")
         executable = os.environ.get("CHROMIUM")
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         for scheme in ("light", "dark"):

@@ -30,6 +30,7 @@ pub fn page(scene: &Scene) -> String {
     let parts = [
         ("style", STYLE.to_string()),
         ("figures", tables::figures(scene)),
+        ("surprises", tables::all_surprises(scene)),
         ("tables", tables::tables(scene)),
         ("footer", tables::footer(scene)),
         ("description", escaped(&description(scene))),

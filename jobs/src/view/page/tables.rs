@@ -112,6 +112,12 @@ fn kinds(step: &Step) -> String {
     table("Work by kind, over all ranks", &head, &rows.collect::<Vec<_>>())
 }
 
+/// The surprises of every step that ran, for those who look at the picture.
+pub(super) fn all_surprises(scene: &Scene) -> String {
+    let ran = scene.steps.iter().filter_map(|step| Some((step, step.measured.as_ref()?)));
+    ran.map(|(step, measured)| surprises(step, &measured.timeline)).collect()
+}
+
 /// The spans that added most to the step's lateness.
 fn surprises(step: &Step, measured: &graphs::timeline::Timeline) -> String {
     let late = late::surprises(late::lateness(&step.timeline, measured), SURPRISES);

@@ -38,7 +38,7 @@ fn pages_stay_within_their_budgets_with_messages() {
 fn every_mark_is_filled_and_what_is_put_in_is_not_read_again() {
     let page = page(&scene(Schedule::OneFOneB, 2, 4, 0.0));
     assert!(page.contains("<title>a {data} b</title>"));
-    for name in ["style", "figures", "tables", "footer", "description", "script"] {
+    for name in ["style", "figures", "surprises", "tables", "footer", "description", "script"] {
         assert!(!page.contains(&format!("{{{name}}}")), "{name}");
     }
     assert_eq!(page.matches("<script").count(), 2, "data cannot end its own element");
