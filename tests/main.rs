@@ -13,3 +13,4 @@ mod resume;
 mod sampled;
 mod small;
 mod tidy;
+mod trace;
