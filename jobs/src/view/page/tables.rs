@@ -58,7 +58,7 @@ pub(super) fn tables(scene: &Scene) -> String {
     let mut html = figures(scene);
     for (place, step) in scene.steps.iter().enumerate() {
         let mark = (b'A' + place as u8) as char;
-        let _ = write!(html, "<h2>{mark} {}</h2>\n", escaped(&step.name));
+        let _ = writeln!(html, "<h2>{mark} {}</h2>", escaped(&step.name));
         html += &ranks(step);
         html += &kinds(step);
         if let Some(measured) = &step.measured {

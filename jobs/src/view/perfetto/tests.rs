@@ -131,5 +131,5 @@ fn every_span_is_a_slice_that_ends_and_every_flow_arrives() {
     into.sort_unstable();
     assert!(!out.is_empty() && out == into);
     assert_eq!(counters, 4 * 16, "each activation comes and goes");
-    assert!(tracks >= 1 + 4 * 2, "{tracks}");
+    assert!(tracks > 4 * 2, "{tracks}");
 }
