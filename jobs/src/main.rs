@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use graphs::schedule::Pipeline;
@@ -94,14 +94,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json),
-        Verb::Plan { job, level, output } => {
-            let asked = job.to_string();
-            let loaded = loaded(job)?;
-            match output {
-                Some(file) => plan::save(&loaded, &asked, &file)?,
-                None => plan::plan(&loaded, level, json),
-            }
-        }
+        Verb::Plan { job, level, output } => planned(job, level, output, json)?,
         Verb::Diff(asked) => return difference(asked, json),
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
@@ -167,6 +160,21 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
 
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
     load(&Request { job: job.job, plan: job.plan, sets: job.sets })
+}
+
+/// Prints a plan, or saves it.
+fn planned(
+    job: JobArguments,
+    level: plan::Level,
+    output: Option<PathBuf>,
+    json: bool,
+) -> Result<String, Ended> {
+    let asked = job.to_string();
+    let loaded = loaded(job)?;
+    Ok(match output {
+        Some(file) => plan::save(&loaded, &asked, &file)?,
+        None => plan::plan(&loaded, level, json),
+    })
 }
 
 /// Compares two jobs, or a job with itself under other settings.

@@ -38,7 +38,8 @@ text{font:11px system-ui,sans-serif;fill:#1b1f24}.h{font-weight:600;font-size:13
 .n{text-anchor:middle;fill:#fff}.r{text-anchor:end;font-weight:600}.g{fill:#eef0f3}\
 .f0{fill:#2f6fb5}.f1{fill:#bf4f13}.f2{fill:#1f7a4d}.f3{fill:#8a4aa3}.f4{fill:#66707c}\
 .p{fill:none;stroke:#0b0d10;stroke-width:1.5}#i path,#e path{stroke:#79838e}\
-@media(prefers-color-scheme:dark){text{fill:#e8ebef}.n{fill:#0d0f12}.b{fill:#14171b}.g{fill:#21262c}\
+@media(prefers-color-scheme:dark){text{fill:#e8ebef}.n{fill:#0d0f12}.b{fill:#14171b}\
+.g{fill:#21262c}\
 .f0{fill:#70a8f0}.f1{fill:#f2995c}.f2{fill:#5cc490}.f3{fill:#c795e8}.f4{fill:#9aa5b2}.p{stroke:#fff}}";
 
 /// Draws all steps below each other on one scale, with their critical paths outlined.
