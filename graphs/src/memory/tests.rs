@@ -23,7 +23,7 @@ fn graph(decoder: &Decoder) -> ModelGraph {
 }
 
 fn batch(sequences: usize, context: usize, lanes: usize) -> Batch {
-    Batch { sequences, context, microbatch: 1, lanes }
+    Batch { sequences, context, microbatch: 1, lanes: Some(lanes) }
 }
 
 fn on(mesh: Mesh) -> PlanSpec {
@@ -208,6 +208,18 @@ fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
     assert_eq!(layer.get(Class::Statistics), 4096 * (64 * 4 + 8 * 4 + 4 * 4) + 2 * 4);
     let total = layer.total() as f64 / 4096.0;
     assert!((total - (489_344.0 - 8_192.0 - 1_536.0 + 64.0 + 48.0)).abs() < 1.0, "{total}");
+}
+
+#[test]
+fn the_first_stage_of_k2_holds_48_chunks_of_activations() {
+    let graph = graph(&kimi_k2());
+    let plan = k2_plan(&graph, 16 * 64, 1);
+    let memory = scan(&graph, &plan, DType::Bf16, &optimizer(), &Loads::Balanced);
+    let chunks = |stage: usize| {
+        let alive = &memory.actors[stage][Side::Stage as usize].alive;
+        alive.iter().find(|it| it.class == Class::NormOutput).map(|it| it.flights)
+    };
+    assert_eq!((chunks(0), chunks(1), chunks(15)), (Some(48), Some(46), Some(18)));
 }
 
 fn k2_plan(graph: &ModelGraph, sequences: usize, dp: usize) -> Plan {
