@@ -10,5 +10,6 @@ mod memory;
 mod parity;
 mod reference;
 mod resume;
+mod sampled;
 mod small;
 mod tidy;

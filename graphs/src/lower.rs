@@ -10,7 +10,7 @@ use crate::{
     place,
     plan::{Batch, Plan},
     route::{self, Routes},
-    schedule::Pipeline,
+    schedule::{Interleaved, Pipeline, Schedule},
     spec::{Credits, PlanSpec},
 };
 
@@ -82,7 +82,14 @@ fn orders(
     let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
     let (places, when) = (schedule.places(pipeline), spec.weight_grad());
     let check = |orders: &[Vec<_>]| check::orders(&places, pipeline.microbatches, orders);
-    let orders = schedule.orders(pipeline);
+    let orders = match (schedule.clone(), spec.weight_grad) {
+        // What the plan says of weight gradients beats what the schedule says.
+        (Schedule::Interleaved1F1B(rule), Some(_)) => {
+            let rule = Interleaved { split_backward: false, ..rule };
+            Schedule::Interleaved1F1B(rule).orders(pipeline)
+        }
+        (schedule, _) => schedule.orders(pipeline),
+    };
     check(&orders).map_err(wrapped)?;
     let passes = |order: &Vec<_>| rising::rising(&split::split(order, when));
     let orders: Vec<_> = orders.iter().map(passes).collect();

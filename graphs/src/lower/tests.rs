@@ -140,7 +140,7 @@ fn chunks_that_are_neighbours_on_one_stage_need_no_channel() {
 #[test]
 fn a_trillion_parameters_are_lowered_on_paper() {
     let graph = graph(kimi_k2());
-    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, group: None };
+    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };
     let spec = PlanSpec {
         schedule: Some(Schedule::Interleaved1F1B(interleaved)),
         ..on(Mesh { pp: 16, vpp: 2, ep: 16, dp: 1 })
@@ -184,9 +184,13 @@ fn explicit_stages_hold_what_they_say() {
 
 fn schedules() -> impl Strategy<Value = Option<Schedule>> {
     let rule = (0..3_usize, any::<bool>()).prop_map(|(extra_warmup, split_backward)| {
-        Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
+        Schedule::Interleaved1F1B(Interleaved {
+            extra_warmup,
+            split_backward,
+            ..Interleaved::PLAIN
+        })
     });
-    let plain = (0..Schedule::ALL.len()).prop_map(|which| Some(Schedule::ALL[which]));
+    let plain = (0..Schedule::ALL.len()).prop_map(|which| Some(Schedule::ALL[which].clone()));
     prop_oneof![Just(None), plain, rule.prop_map(Some)]
 }
 
@@ -212,10 +216,10 @@ proptest! {
         schedule in schedules(),
         weight_grad in weight_grads(),
     ) {
-        let vpp = schedule.and_then(|schedule| schedule.virtual_stages()).unwrap_or(vpp);
+        let vpp = schedule.as_ref().and_then(Schedule::virtual_stages).unwrap_or(vpp);
         let mesh = Mesh { pp, vpp, ep, dp: 1 };
-        let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
         let rounds = if schedule == Some(Schedule::DualPipeV) { rounds + 1 } else { rounds };
+        let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
         let microbatches = pp * rounds;
         let plan = lower(&graph(nano()), &spec, batch(microbatches * ep, ep)).unwrap();
         let all = plan.programs.iter().flatten().flat_map(|program| &program.instructions);

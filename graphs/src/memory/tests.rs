@@ -78,7 +78,8 @@ fn two_nodes_by_hand() {
 fn all_is_free_at_the_end_but_the_sums_of_gradients() {
     for schedule in Schedule::ALL {
         let vpp = schedule.virtual_stages().unwrap_or(2);
-        let spec = PlanSpec { schedule: Some(*schedule), ..on(Mesh { pp: 2, vpp, ep: 2, dp: 1 }) };
+        let spec =
+            PlanSpec { schedule: Some(schedule.clone()), ..on(Mesh { pp: 2, vpp, ep: 2, dp: 1 }) };
         let graph = graph(&nano());
         let plan = lower(&graph, &spec, batch(16, 16, 4)).unwrap();
         let optimizer = optimizer();
@@ -223,7 +224,7 @@ fn the_first_stage_of_k2_holds_48_chunks_of_activations() {
 }
 
 fn k2_plan(graph: &ModelGraph, sequences: usize, dp: usize) -> Plan {
-    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, group: None };
+    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };
     let spec = PlanSpec {
         schedule: Some(Schedule::Interleaved1F1B(interleaved)),
         ..on(Mesh { pp: 16, vpp: 2, ep: 16, dp })

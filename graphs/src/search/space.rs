@@ -76,7 +76,7 @@ fn schedules(stages: usize) -> Vec<(Schedule, usize)> {
     let all = rules.into_iter().flat_map(|rule| {
         let known = rule.virtual_stages();
         let counts = known.map_or(2..=VIRTUAL_STAGES, |known| known..=known);
-        counts.map(move |count| (rule, count)).collect::<Vec<_>>()
+        counts.map(move |count| (rule.clone(), count)).collect::<Vec<_>>()
     });
     all.collect()
 }

@@ -71,7 +71,7 @@ fn run(
     if !engine.run() {
         check::deadlock(plan)?;
         let story = vec!["a program ends before what it sends is taken".to_string()];
-        return Err(Deadlock { story, credit: None });
+        return Err(Deadlock { story, credit: None, shares: false });
     }
     let ends = engine.ends();
     let program = ends.iter().map(|end| end.0).fold(0.0, f64::max);

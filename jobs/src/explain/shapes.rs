@@ -43,7 +43,7 @@ pub const SHAPES: &[Entry] = &[
         Topic::Field,
         "schedule",
         "Order of work of each stage: GPipe, OneFOneB, Interleaved1F1B, LoopedBfs, ZbH1, ZbH2, \
-         InterleavedZeroBubble, ZbV or DualPipeV.",
+         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid, or written out: Csv or Orders.",
         "schedule: Interleaved1F1B(extra_warmup: 1)",
     ),
     entry(
@@ -51,6 +51,19 @@ pub const SHAPES: &[Entry] = &[
         "extra_warmup",
         "Forward passes more than needed before the first backward pass.",
         "extra_warmup: 1",
+    ),
+    entry(
+        Topic::Field,
+        "paired",
+        "Whether forward and backward passes of the steady phase are pairs, which needs \
+         extra_warmup: 1.",
+        "paired: true",
+    ),
+    entry(
+        Topic::Field,
+        "split_pairs",
+        "Whether weight gradients leave the pairs of the hybrid too.",
+        "split_pairs: true",
     ),
     entry(
         Topic::Field,

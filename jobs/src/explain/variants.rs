@@ -200,6 +200,38 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "VHalf",
+        "Half the activations of 1F1B, on the V of ZbV (arXiv:2405.15362). Needs vpp: 2.",
+        "mesh: (pp: 4, vpp: 2), schedule: VHalf",
+    ),
+    entry(
+        Topic::Variant,
+        "VMin",
+        "A third of the activations of 1F1B, for more waiting (arXiv:2405.15362). Needs vpp: 2.",
+        "mesh: (pp: 4, vpp: 2), schedule: VMin",
+    ),
+    entry(
+        Topic::Variant,
+        "Hybrid",
+        "Interleaved 1F1B in pairs with one extra warm-up, and weight gradients apart where that \
+         lets the next stage go on; see docs/hybrid.md.",
+        "mesh: (pp: 2, vpp: 2), schedule: Hybrid(split_pairs: true)",
+    ),
+    entry(
+        Topic::Variant,
+        "Csv",
+        "Orders of a file, a row for each stage and PyTorch's cells between commas; a chunk lives \
+         where it is computed. Sends and receives are checked, and the plan's own are used.",
+        "schedule: Csv(\"orders.csv\")",
+    ),
+    entry(
+        Topic::Variant,
+        "Orders",
+        "Orders in place, a row for each stage; what Csv(..) becomes when a job is resolved.",
+        "mesh: (pp: 2), schedule: Orders([\"0F0,0F1,0B0,0B1\", \"1F0,1B0,1F1,1B1\"])",
+    ),
+    entry(
+        Topic::Variant,
         "Joined",
         "Weight gradients together with input gradients.",
         "weight_grad: Joined",
