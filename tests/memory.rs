@@ -2,8 +2,10 @@
 
 use graphs::{
     PlanSpec,
+    edge::Class,
     memory::{ActorMemory, Loads, Scan},
     mesh::Mesh,
+    plan::Batch,
     schedule::{Interleaved, Schedule},
 };
 use ops::DType;
@@ -34,9 +36,20 @@ fn compare(name: &str, scan: &Scan<'_>, report: &MemoryReport) {
 
 /// Runs a plan for some steps and compares each.
 fn check(name: &str, spec: &PlanSpec, dtype: DType, steps: usize) -> Vec<ActorMemory> {
+    check_in(small::BATCH, name, spec, dtype, steps)
+}
+
+/// The same for a batch that may have lanes or not.
+fn check_in(
+    batch: Batch,
+    name: &str,
+    spec: &PlanSpec,
+    dtype: DType,
+    steps: usize,
+) -> Vec<ActorMemory> {
     let decoder = small::decoder();
     let graph = small::graph(&decoder);
-    let plan = small::plan(&graph, spec);
+    let plan = graphs::lower(&graph, spec, batch).unwrap();
     let setup = Setup { dtype, audit: true, ..small::setup(graph.clone(), plan.clone()) };
     let optimizer = setup.optimizer.clone();
     let scan = Scan::new(&graph, &plan, dtype, &optimizer);
@@ -79,4 +92,17 @@ fn units_of_two_sequences_and_uneven_loads_are_counted_too() {
     let peaks: Vec<u64> = actors.iter().map(|actor| actor.peak.bytes).collect();
     let groups = |rank: usize| peaks[2 * rank + 1];
     assert!(groups(0) != groups(1) || groups(2) != groups(3), "loads were uneven: {peaks:?}");
+}
+
+#[test]
+fn one_sum_for_each_holder_is_counted_once_and_is_less_than_lanes() {
+    let mesh = Mesh { pp: 2, vpp: 1, ep: 2, dp: 2 };
+    let spec = PlanSpec { mesh, ..PlanSpec::default() };
+    let sums = |batch: Batch| {
+        let actors = check_in(batch, "sums", &spec, DType::F32, 2);
+        let of = |actor: &ActorMemory| actor.peak.by_class.get(Class::WeightGradients);
+        actors.iter().map(of).sum::<u64>()
+    };
+    let (one, lanes) = (Batch { lanes: None, ..small::BATCH }, small::BATCH);
+    assert!(sums(one) < sums(lanes));
 }

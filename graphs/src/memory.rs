@@ -30,7 +30,7 @@ mod loads;
 mod ranks;
 mod sizes;
 mod states;
-mod symbol;
+pub(crate) mod symbol;
 mod tide;
 mod walk;
 

@@ -143,3 +143,51 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::symbol::{Maker, Symbol};
+
+    fn bytes(fixed: u64, per_row: u64) -> Amount {
+        Amount { fixed, per_row }
+    }
+
+    #[test]
+    fn a_buffer_counts_once_until_its_last_holder_lets_go() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let shared = maker.make(bytes(8, 0));
+        ledger.hold(&shared, Some(Class::Residual));
+        ledger.hold(&shared.clone(), Some(Class::NormOutput));
+        ledger.release(&shared);
+        assert_eq!(ledger.live().of(Class::Residual), bytes(8, 0));
+        assert_eq!(ledger.live().total(), bytes(8, 0));
+        ledger.release(&shared);
+        assert_eq!(ledger.live(), &Live::default());
+    }
+
+    #[test]
+    fn what_has_no_byte_or_is_counted_elsewhere_changes_nothing() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (first, unit) = (maker.make(bytes(8, 0)), maker.make(bytes(5, 0)));
+        ledger.hold(&first, Some(Class::Residual));
+        // An empty tensor has the first place of a maker of its own.
+        let empty = <Symbol as Held>::empty();
+        assert_eq!(empty.place(), first.place());
+        ledger.release(&empty);
+        ledger.hold(&unit, None);
+        ledger.hold(&unit, Some(Class::Statistics));
+        assert_eq!(ledger.live().total(), bytes(8, 0));
+    }
+
+    #[test]
+    fn highs_are_kept_where_rows_may_decide_which_is_higher() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (fixed, rows) = (maker.make(bytes(10, 0)), maker.make(bytes(0, 1)));
+        ledger.hold(&fixed, Some(Class::Residual));
+        ledger.release(&fixed);
+        ledger.hold(&rows, Some(Class::MoeUpInput));
+        let totals = ledger.highs().iter().map(Live::total).collect::<Vec<_>>();
+        assert_eq!(totals, [bytes(10, 0), bytes(0, 1)]);
+    }
+}

@@ -211,6 +211,18 @@ fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
     assert!((total - (489_344.0 - 8_192.0 - 1_536.0 + 64.0 + 48.0)).abs() < 1.0, "{total}");
 }
 
+#[test]
+fn the_first_stage_of_k2_holds_48_chunks_of_activations() {
+    let graph = graph(&kimi_k2());
+    let plan = k2_plan(&graph, 16 * 64, 1);
+    let memory = scan(&graph, &plan, DType::Bf16, &optimizer(), &Loads::Balanced);
+    let chunks = |stage: usize| {
+        let alive = &memory.actors[stage][Side::Stage as usize].alive;
+        alive.iter().find(|it| it.class == Class::NormOutput).map(|it| it.flights)
+    };
+    assert_eq!((chunks(0), chunks(1), chunks(15)), (Some(48), Some(46), Some(18)));
+}
+
 fn k2_plan(graph: &ModelGraph, sequences: usize, dp: usize) -> Plan {
     let interleaved = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };
     let spec = PlanSpec {
