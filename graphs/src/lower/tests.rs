@@ -255,7 +255,7 @@ fn fewer_microbatches_than_stages_are_lowered_or_refused_with_numbers_that_would
         for (pp, microbatches) in (2..5).flat_map(|pp| (1..pp).map(move |few| (pp, few))) {
             let vpp = schedule.virtual_stages().unwrap_or(2);
             let mesh = Mesh { pp, vpp, ep: 1, dp: 1 };
-            let spec = PlanSpec { schedule: Some(schedule.clone()), ..on(mesh) };
+            let spec = PlanSpec { schedule: Some(schedule.to_owned()), ..on(mesh) };
             match lower(&graph, &spec, batch(microbatches, 1)) {
                 Ok(_) => lowered += 1,
                 Err(errors) => {

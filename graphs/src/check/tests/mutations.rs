@@ -179,7 +179,8 @@ fn shared_communicators_hang_where_the_machine_does() {
 fn bigger() -> impl Strategy<Value = (Schedule, usize, usize, usize)> {
     let all = prop::sample::select(Schedule::ALL.to_vec());
     (all, 2..5_usize, 1..3_usize, 2..5_usize).prop_map(|(schedule, pp, vpp, rounds)| {
-        (schedule, pp, schedule.virtual_stages().unwrap_or(vpp), pp * rounds)
+        let vpp = schedule.virtual_stages().unwrap_or(vpp);
+        (schedule, pp, vpp, pp * rounds)
     })
 }
 
