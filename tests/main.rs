@@ -4,6 +4,7 @@ mod broken;
 mod examples;
 mod faults;
 mod generate;
+mod hangs;
 mod kill;
 mod mechanisms;
 mod memory;
