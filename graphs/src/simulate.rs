@@ -3,9 +3,10 @@
 //! Each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
 //! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
 //! takes as long as both, its forward pass first, unless it has a price of its own: then both are
-//! done at its end, and what it saves is messages of the one hidden under the other. What crosses between ranks arrives `comm` later
-//! and keeps neither rank busy. Sends never wait: [`crate::check::hang`] says with how many credits
-//! that is so. Messages that the rows write out cost nothing by themselves.
+//! done at its end, and what it saves is messages of the one hidden under the other. What crosses
+//! between ranks arrives `comm` later and keeps neither rank busy. Sends never wait:
+//! [`crate::check::hang`] says with how many credits that is so. Messages that the rows write out
+//! cost nothing by themselves.
 
 use std::collections::BTreeMap;
 
