@@ -6,6 +6,7 @@ mod faults;
 mod generate;
 mod kill;
 mod mechanisms;
+mod memory;
 mod parity;
 mod reference;
 mod resume;

@@ -41,7 +41,7 @@ fn from_a_file() -> PlanSpec {
     PlanSpec { mesh: Mesh { dp: 2, ..spec.mesh }, ..spec }
 }
 
-fn plans() -> Vec<(&'static str, PlanSpec)> {
+pub fn plans() -> Vec<(&'static str, PlanSpec)> {
     let with = |schedule, spec| PlanSpec { schedule: Some(schedule), ..spec };
     let when = |weight_grad, spec| PlanSpec { weight_grad: Some(weight_grad), ..spec };
     vec![
@@ -120,7 +120,7 @@ fn a_difference_is_found_and_named() {
     let feed = || small::Numbers::new(decoder.vocab);
     let right = trace("right", small::setup(small::graph(&decoder), plan.clone()), feed(), 2);
     let mut other = plan;
-    other.batch.lanes = 1;
+    other.batch.lanes = Some(1);
     let wrong = trace("other lanes", small::setup(graph, other), feed(), 2);
     let traces = [right.unwrap(), wrong.unwrap()];
     let difference = first_difference(&small::graph(&decoder), &traces).unwrap();

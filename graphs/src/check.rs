@@ -5,11 +5,12 @@
 //!   backward, the input's gradient before the weights'.
 //! - [`programs`]: every segment is computed once, after what it needs has arrived and before
 //!   what it makes is sent; every send has its receive.
-//! - [`deadlock`]: data, credits and program order together have no cycle, so the plan cannot
-//!   hang, whatever the times.
+//! - [`deadlock`]: data, credits, communicators and program order together have no cycle, so the
+//!   plan cannot hang, whatever the times.
 //! - [`hang`]: the same for bare orders, which have no programs.
 
 mod deadlock;
+pub(crate) mod events;
 mod hang;
 mod orders;
 mod programs;

@@ -160,6 +160,9 @@ pub enum PlanError {
     /// A program breaks the law.
     #[error("{0}")]
     Program(#[from] ProgramError),
+    /// Channels without a buffer, which actors cannot run.
+    #[error("`plan.credits` is Fixed(0), but a send puts its message into a buffer")]
+    NoCredits,
     /// The plan would hang.
     #[error("{0}")]
     Deadlock(#[from] Deadlock),
@@ -208,6 +211,7 @@ impl PlanError {
             PlanError::Order(_) => "P120",
             PlanError::Program(_) => "P121",
             PlanError::Deadlock(_) => "P122",
+            PlanError::NoCredits => "P123",
         }
     }
 
@@ -227,6 +231,9 @@ impl PlanError {
             }
             PlanError::Shares { .. } | PlanError::Explicit(_) => "plan.stages",
             PlanError::Cut { .. } => "plan.stages",
+            PlanError::NoCredits => "plan.credits",
+            PlanError::Deadlock(ring) if ring.credit.is_some() => "plan.credits",
+            PlanError::Deadlock(ring) if ring.shares => "plan.communicators",
             PlanError::Order(_) | PlanError::Program(_) | PlanError::Deadlock(_) => "plan.schedule",
         }
     }
@@ -270,6 +277,11 @@ impl PlanError {
                 let counts = near(sequences, |count| count.is_multiple_of(unit));
                 Some(format!("nearest batches that do: {} sequences", list(&counts)))
             }
+            PlanError::NoCredits => Some(
+                "write Fixed(1) or more; whether bare orders run without buffers is told by \
+                 `troupe schedule --check orders.csv --credits 0`"
+                    .to_string(),
+            ),
             PlanError::Cut { .. } => Some("cut between layers, or take Balanced".to_string()),
             _ => None,
         }

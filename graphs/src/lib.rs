@@ -6,22 +6,32 @@
 //! [`fn@lower`] does all of it. [`text`] prints every level.
 //!
 //! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
-//! programs do, and [`mod@simulate`] times them. A [`timeline`] says what happens when.
+//! programs do, and [`mod@simulate`] times them. [`memory`] counts the bytes of a plan by running
+//! the [`flight`]s that the runtime runs, with symbols for tensors. A [`timeline`] says what happens when.
 
 pub mod action;
+pub mod address;
 pub mod bare;
 pub mod check;
+pub mod cluster;
+pub mod consequences;
 pub mod csv;
 pub mod decoder;
+pub mod edge;
 pub mod error;
+pub mod flight;
 mod lower;
+pub mod memory;
 pub mod mesh;
 pub mod model;
 pub mod passes;
 pub mod place;
 pub mod plan;
+pub mod price;
 pub mod route;
 pub mod schedule;
+pub mod search;
+pub mod share;
 pub mod simulate;
 pub mod source;
 pub mod spec;
@@ -29,6 +39,7 @@ pub mod text;
 pub mod timeline;
 
 pub use crate::{
+    consequences::Consequences,
     decoder::Decoder,
     error::PlanError,
     lower::lower,

@@ -11,7 +11,7 @@ use crate::{
     plan::{Batch, Plan},
     route::{self, Routes},
     schedule::{Interleaved, Pipeline, Schedule},
-    spec::PlanSpec,
+    spec::{Credits, PlanSpec},
 };
 
 /// The largest degree of an axis, and of anything that is counted.
@@ -52,9 +52,11 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let orders = orders(spec, batch)?;
     let routes = Routes::new(&channels);
     let programs = orders.iter().map(|order| messages::programs(order, &chunks, &routes)).collect();
-    let mut plan = Plan { mesh: spec.mesh, batch, chunks, orders, channels, programs };
+    let communicators = spec.communicators;
+    let mut plan =
+        Plan { mesh: spec.mesh, batch, chunks, orders, channels, communicators, programs };
     check::programs(&plan).map_err(wrapped)?;
-    credits::set(&mut plan);
+    credits::set(&mut plan, spec.credits);
     check::deadlock(&plan).map_err(|deadlock| vec![deadlock.into()])?;
     Ok(plan)
 }
@@ -97,13 +99,18 @@ fn orders(
 
 /// Counts that are zero or beyond any machine.
 fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    // Neither a slack of 0 nor buffers of 0 are beyond a machine; the latter is told apart.
+    let buffers = match spec.credits {
+        Credits::Least { slack: count } | Credits::Fixed(count) => count.max(1),
+    };
     let degrees = [
         ("plan.mesh.pp", spec.mesh.pp),
         ("plan.mesh.vpp", spec.mesh.vpp),
         ("plan.mesh.ep", spec.mesh.ep),
         ("plan.mesh.dp", spec.mesh.dp),
         ("plan.microbatch", spec.microbatch),
-        ("lanes", batch.lanes),
+        ("plan.credits", buffers),
+        ("lanes", batch.lanes.unwrap_or(1)),
         ("batch", batch.sequences),
         ("context", batch.context),
     ];
@@ -119,6 +126,7 @@ fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
 /// Numbers that do not fit each other.
 fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
+    errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));
@@ -144,6 +152,7 @@ fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     if !sequences.is_multiple_of(microbatch.saturating_mul(ranks)) {
         errors.push(PlanError::Sequences { sequences, microbatch, dp, ep });
     }
+    let Some(lanes) = lanes else { return errors };
     if !lanes.is_multiple_of(ranks) {
         errors.push(PlanError::Lanes { lanes, ranks });
     }

@@ -13,6 +13,8 @@ use petgraph::{
     visit::EdgeRef,
 };
 
+use crate::edge::Class;
+
 mod build;
 mod error;
 
@@ -94,6 +96,12 @@ impl Parameter {
     pub fn elements(&self) -> usize {
         self.spec.shape.iter().product()
     }
+
+    /// Format in which forward and backward read it in a job of that precision.
+    pub fn format(&self, precision: ops::DType) -> ops::DType {
+        let exact = self.spec.exact || self.spec.rule == ops::Rule::Balance;
+        if exact { ops::DType::F32 } else { precision }
+    }
 }
 
 /// Two weights that QK-Clip shrinks when an attention's logits grow; K2 report, section 2.1.
@@ -121,6 +129,8 @@ pub struct ModelGraph {
     graph: DiGraph<Node, Edge>,
     parameters: Vec<Parameter>,
     clips: Vec<Clip>,
+    /// Class of each output of each node.
+    classes: Vec<Vec<Class>>,
 }
 
 impl ModelGraph {
@@ -163,6 +173,30 @@ impl ModelGraph {
         let mut readers: Vec<_> = edges.map(reader).collect();
         readers.sort_by_key(|&(port, node, input)| (node, input, port));
         readers
+    }
+
+    /// The class of a tensor of the graph.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such tensor.
+    pub fn class(&self, (node, port): Port) -> Class {
+        self.classes[node][port]
+    }
+
+    /// Finds the class of every tensor.
+    fn classified(self) -> Self {
+        let class = |id: NodeId| {
+            let (node, readers) = (self.node(id), self.consumers(id));
+            let of = |(port, spec): (usize, &Spec)| {
+                let readers = readers.iter().filter(|(from, _, _)| *from == port);
+                let readers: Vec<&Op> = readers.map(|&(_, to, _)| &self.node(to).op).collect();
+                Class::of_edge(&node.op, spec, &readers)
+            };
+            node.outputs.iter().enumerate().map(of).collect()
+        };
+        let classes = (0..self.len()).map(class).collect();
+        ModelGraph { classes, ..self }
     }
 
     /// The last node that reads anything of a node, or the node itself.

@@ -7,8 +7,9 @@
 use std::ops::Range;
 
 use ops::Op;
+use serde::{Deserialize, Serialize};
 
-use crate::{action::Action, mesh::Mesh, model::NodeId};
+use crate::{action::Action, mesh::Mesh, model::NodeId, spec::Communicators};
 
 /// Everything the runtime needs to know, and nothing it has to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Plan {
     pub orders: Vec<Vec<Action>>,
     /// All channels; a [`ChannelId`] is an index in here.
     pub channels: Vec<Channel>,
+    /// Which channels share a communicator, for the proof alone: actors of one process need none.
+    pub communicators: Communicators,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.
@@ -45,6 +48,23 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether a chunk hands its output to the next in memory, both being on one stage.
+    ///
+    /// # Panics
+    ///
+    /// If there is no next chunk.
+    pub fn is_local(&self, chunk: usize) -> bool {
+        self.chunks[chunk].stage == self.chunks[chunk + 1].stage
+    }
+
+    /// Number of the first instruction of an actor, as [`Plan::numbered`] counts.
+    pub fn first_number(&self, stage: usize, side: Side) -> usize {
+        let before = self.programs.iter().flatten().take(2 * stage + side as usize);
+        before.map(|program| program.instructions.len()).sum()
+    }
+}
+
 /// How the sequences of a step are cut into microbatches and lanes.
 ///
 /// A step has `sequences` sequences of `context` tokens. Unit `u` is the `u`-th group of
@@ -54,6 +74,10 @@ impl Plan {
 /// in that row is what orders and programs call a microbatch. Gradients are summed per lane in
 /// rising order of units and the lanes are joined by a fixed tree, so every `dp * ep` that
 /// divides `lanes` gives the same bits.
+///
+/// Without `lanes`, units are spread as if there were as many as data ranks, but each holder of a
+/// parameter has one sum: an expert group adds what it computes for the ranks of its replica,
+/// rank after rank in every unit. That is the least memory, and the bits depend on `dp` and `ep`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Batch {
     /// Sequences of one step, over all ranks.
@@ -62,8 +86,8 @@ pub struct Batch {
     pub context: usize,
     /// Sequences of one unit.
     pub microbatch: usize,
-    /// Fixed lanes in which gradients are summed; a multiple of `dp * ep`.
-    pub lanes: usize,
+    /// Fixed lanes in which gradients are summed, a multiple of `dp * ep`; or one for each holder.
+    pub lanes: Option<usize>,
 }
 
 impl Batch {
@@ -79,13 +103,13 @@ impl Batch {
 
     /// The unit that data rank `rank` of `ranks` computes as its microbatch `microbatch`.
     pub fn unit(&self, ranks: usize, rank: usize, microbatch: usize) -> usize {
-        let own = self.lanes / ranks;
-        (microbatch / own) * self.lanes + rank * own + microbatch % own
+        let own = self.own_lanes(ranks);
+        (microbatch / own) * ranks * own + rank * own + microbatch % own
     }
 
-    /// The lane of a unit.
-    pub fn lane(&self, unit: usize) -> usize {
-        unit % self.lanes
+    /// Lanes whose units each of `ranks` data ranks computes.
+    pub fn own_lanes(&self, ranks: usize) -> usize {
+        self.lanes.map_or(1, |lanes| lanes / ranks)
     }
 
     /// Tokens of one step.
@@ -121,7 +145,7 @@ pub struct Visit {
 }
 
 /// The two kinds of compute actors of a rank.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Side {
     /// Attention, router, shared experts, norms: everything for the rank's own tokens.
     Stage = 0,

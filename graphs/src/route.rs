@@ -102,19 +102,60 @@ pub fn channels(chunks: &[Chunk]) -> Vec<Channel> {
     channels
 }
 
-/// Which channel a cargo takes.
+/// Which channel a cargo takes, by chunk.
 #[derive(Clone, Debug, Default)]
-pub struct Routes(BTreeMap<Cargo, ChannelId>);
+pub struct Routes(Vec<Doors>);
+
+/// The channels that leave from a chunk or from its visits.
+#[derive(Clone, Debug, Default)]
+struct Doors {
+    /// Activations and gradients.
+    between: [Option<ChannelId>; 2],
+    /// Of each visit: dispatch, combine and the gradients of both.
+    visits: Vec<[Option<ChannelId>; 4]>,
+}
+
+impl Doors {
+    /// Which door a cargo takes: the visit, if any, and the place there.
+    fn door(cargo: Cargo) -> (usize, Option<usize>, usize) {
+        match cargo {
+            Cargo::Activations { chunk } => (chunk, None, 0),
+            Cargo::Gradients { chunk } => (chunk, None, 1),
+            Cargo::Dispatch { chunk, visit } => (chunk, Some(visit), 0),
+            Cargo::Combine { chunk, visit } => (chunk, Some(visit), 1),
+            Cargo::CombineGradients { chunk, visit } => (chunk, Some(visit), 2),
+            Cargo::DispatchGradients { chunk, visit } => (chunk, Some(visit), 3),
+        }
+    }
+}
 
 impl Routes {
     /// Indexes channels by their cargo.
     pub fn new(channels: &[Channel]) -> Self {
-        Routes(channels.iter().enumerate().map(|(id, channel)| (channel.cargo, id)).collect())
+        let mut all: Vec<Doors> = Vec::new();
+        for (id, channel) in channels.iter().enumerate() {
+            let (chunk, visit, place) = Doors::door(channel.cargo);
+            all.resize(all.len().max(chunk + 1), Doors::default());
+            let doors = &mut all[chunk];
+            match visit {
+                None => doors.between[place] = Some(id),
+                Some(visit) => {
+                    doors.visits.resize(doors.visits.len().max(visit + 1), [None; 4]);
+                    doors.visits[visit][place] = Some(id);
+                }
+            }
+        }
+        Routes(all)
     }
 
     /// The channel of a cargo; none if it stays on its stage.
     pub fn get(&self, cargo: Cargo) -> Option<ChannelId> {
-        self.0.get(&cargo).copied()
+        let (chunk, visit, place) = Doors::door(cargo);
+        let doors = self.0.get(chunk)?;
+        match visit {
+            None => doors.between[place],
+            Some(visit) => doors.visits.get(visit)?[place],
+        }
     }
 
     /// The channel that brings a chunk its input.

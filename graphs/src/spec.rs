@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{mesh::Mesh, schedule::Schedule};
 
+mod buffers;
+
+pub use crate::spec::buffers::{Communicators, Credits};
+
 /// A plan as a job writes it; [`crate::lower`] turns it into a [`crate::plan::Plan`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +24,10 @@ pub struct PlanSpec {
     /// When weight gradients are computed; left out: as the schedule says.
     #[serde(with = "written", skip_serializing_if = "Option::is_none")]
     pub weight_grad: Option<WeightGrad>,
+    /// Messages that each channel may hold.
+    pub credits: Credits,
+    /// Channels that share a communicator.
+    pub communicators: Communicators,
 }
 
 impl Default for PlanSpec {
@@ -30,6 +38,8 @@ impl Default for PlanSpec {
             stages: Stages::default(),
             schedule: None,
             weight_grad: None,
+            credits: Credits::default(),
+            communicators: Communicators::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     action::{Action, ActionError},
     model::{ModelGraph, Port, Source},
-    plan::{Cargo, Instruction, Plan, Side},
+    plan::{Cargo, Channel, Instruction, Plan, Side},
 };
 
 /// Prints a model: number, name, operator, sources and shapes of each node.
@@ -56,11 +56,16 @@ fn ports(graph: &ModelGraph, ports: &[Port]) -> String {
 pub fn route(plan: &Plan) -> String {
     let mut text = String::new();
     for (id, channel) in plan.channels.iter().enumerate() {
-        let (from, to) = (actor(channel.from), actor(channel.to));
-        let cargo = cargo(channel.cargo);
-        let _ = writeln!(text, "{id:>4}  {from} -> {to}  {cargo}  credits {}", channel.credits);
+        let (words, credits) = (self::channel(channel), channel.credits);
+        let _ = writeln!(text, "{id:>4}  {words}  credits {credits}");
     }
     text
+}
+
+/// Prints the ends and the cargo of a channel.
+pub fn channel(channel: &Channel) -> String {
+    let (from, to, cargo) = (actor(channel.from), actor(channel.to), cargo(channel.cargo));
+    format!("{from} -> {to}  {cargo}")
 }
 
 fn actor((stage, side): (usize, Side)) -> String {

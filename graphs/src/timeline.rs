@@ -4,6 +4,8 @@
 //! One rank stands for all replicas and expert ranks of its stage. Times count from the begin of
 //! the step, in seconds, or in units where prices have none.
 
+use std::collections::BTreeMap;
+
 /// A step, span by span.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeline {
@@ -15,6 +17,31 @@ impl Timeline {
     /// From the begin of the step to the last end.
     pub fn makespan(&self) -> f64 {
         self.ranks.iter().flatten().map(|span| span.end).fold(0.0, f64::max)
+    }
+}
+
+impl Timeline {
+    /// How long a lane of a rank does nothing until the step ends, by cause.
+    ///
+    /// What is left after its last span is [`Cause::CoolDown`]. Spans of a lane must not overlap.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such rank.
+    pub fn idle(&self, rank: usize, lane: Lane) -> BTreeMap<Cause, f64> {
+        let mut idle = BTreeMap::new();
+        let mut end = 0.0;
+        for span in self.ranks[rank].iter().filter(|span| span.lane == lane) {
+            end = f64::max(end, span.end);
+            if let Some(wait) = span.wait {
+                *idle.entry(wait.cause).or_default() += span.start - wait.since;
+            }
+        }
+        let rest = self.makespan() - end;
+        if rest > 0.0 {
+            *idle.entry(Cause::CoolDown).or_default() += rest;
+        }
+        idle
     }
 }
 
@@ -77,6 +104,20 @@ pub enum Cause {
     Core,
     /// No work is left: the pipeline drains.
     CoolDown,
+}
+
+impl Cause {
+    /// All causes.
+    pub const ALL: [Cause; 8] = [
+        Cause::WarmUp,
+        Cause::Data,
+        Cause::Transfer,
+        Cause::Link,
+        Cause::Credit,
+        Cause::HostLink,
+        Cause::Core,
+        Cause::CoolDown,
+    ];
 }
 
 /// What a span does.

@@ -1,6 +1,6 @@
 //! The verbs of the command line and what they take.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -35,6 +35,14 @@ pub struct JobArguments {
     /// Change one field, as `path=value`; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+}
+
+impl fmt::Display for JobArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.job)?;
+        self.plan.iter().try_for_each(|plan| write!(f, " --plan {plan}"))?;
+        self.sets.iter().try_for_each(|set| write!(f, " --set '{set}'"))
+    }
 }
 
 /// A schedule to print, or a file of orders to check or to simulate.
@@ -84,6 +92,24 @@ pub struct ScheduleArguments {
     pub cost: String,
 }
 
+/// Two jobs to compare, or one job under two plans.
+#[derive(Args)]
+pub struct DiffArguments {
+    /// Path of a job file or saved plan, or name of a library job.
+    pub before: String,
+    /// The job to compare with; left out, the same one, changed by `--plan` and `--set`.
+    pub after: Option<String>,
+    /// Plan of the second job: one of its own, or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub plan: Option<String>,
+    /// Change one field of the second job, as `path=value`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// End with exit code 5 if they differ.
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
 /// A number format.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Format {
@@ -124,6 +150,39 @@ pub enum Verb {
         /// How far it is lowered.
         #[arg(long, value_enum, default_value = "summary")]
         level: Level,
+        /// Save the plan, to be run as it stands while its inputs stay as they are.
+        #[arg(long, short, value_name = "FILE.ron", conflicts_with = "level")]
+        output: Option<PathBuf>,
+    },
+    /// Print what a job would set, and cause, otherwise than another, or under another plan.
+    Diff(DiffArguments),
+    /// Simulate one step: how long it takes, and what each rank waits for.
+    Simulate {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Prices as measured: a file that `measure` wrote.
+        #[arg(long, value_name = "FILE")]
+        profile: Option<PathBuf>,
+        /// Slow down a pipeline rank, as `rank=factor`; may be repeated.
+        #[arg(long, value_name = "RANK=FACTOR")]
+        slow: Vec<String>,
+        /// Standard deviation of the time of each computation, relative to it.
+        #[arg(long, default_value_t = 0.0)]
+        jitter: f64,
+        /// Key of the jitter.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Measure what a job's operators, messages and updates take on this machine.
+    Measure {
+        #[command(flatten)]
+        job: JobArguments,
+        /// Profile to write.
+        #[arg(long, short, value_name = "FILE", default_value = "profile.ron")]
+        output: PathBuf,
+        /// Passes over the model, after one that warms up.
+        #[arg(long, default_value = "10")]
+        repeats: NonZeroUsize,
     },
     /// Print the orders of a schedule, or check or simulate orders from a file.
     Schedule(ScheduleArguments),

@@ -1,5 +1,6 @@
 //! Rules between the fields of a job, which types cannot say.
 
+mod cluster;
 mod model;
 mod optimizer;
 mod parts;
@@ -39,6 +40,7 @@ pub fn check(job: &Job, tree: &Value, poison: &Poison) -> Checked {
     checked.findings.extend(parts::numbers(job, places));
     checked.findings.extend(optimizer::ranges(job, places));
     checked.findings.extend(parts::plan_names(job, places));
+    checked.findings.extend(cluster::cluster(job, places));
     model::lower(job, places, &mut checked);
     checked
 }

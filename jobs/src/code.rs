@@ -40,6 +40,8 @@ pub const LIBRARY: &str = "S022";
 pub const UNKNOWN_PLAN: &str = "S023";
 /// An argument of `--set` that cannot be followed.
 pub const SET: &str = "S024";
+/// A saved plan whose inputs are not what they were.
+pub const SEAL: &str = "S025";
 /// No learner, or more than one.
 pub const LEARNER: &str = "J201";
 /// A name that is no actor.
@@ -54,5 +56,7 @@ pub const VOCABULARY: &str = "J205";
 pub const RATE: &str = "J206";
 /// A number that must be above zero.
 pub const POSITIVE: &str = "J207";
+/// A plan with more ranks than the cluster has GPUs.
+pub const RANKS: &str = "J209";
 /// Settings that do not go together.
 pub const CLASH: &str = "J208";

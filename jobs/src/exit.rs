@@ -1,8 +1,8 @@
 //! Exit codes, and failures that carry one.
 
-use runtime::{RunError, error::chain};
+use runtime::{RunError, checkpoint::CheckpointError, error::chain};
 
-use crate::{folder::FolderError, prepare::PrepareError};
+use crate::{folder::FolderError, huggingface, prepare::PrepareError};
 
 /// The user stopped the run; everything is saved.
 pub const INTERRUPTED: u8 = 130;
@@ -40,6 +40,7 @@ impl From<RunError> for Failure {
             RunError::Actor { .. } => 10,
             RunError::Stuck { .. } => 11,
             RunError::NotFinite { .. } => 12,
+            RunError::Checkpoint(CheckpointError::File { doing, .. }) if *doing != "read" => 15,
             RunError::Weights(_) | RunError::Checkpoint(_) => 14,
             RunError::Feed(_) | RunError::Write { .. } => 15,
         };
@@ -47,8 +48,8 @@ impl From<RunError> for Failure {
     }
 }
 
-impl From<runtime::checkpoint::CheckpointError> for Failure {
-    fn from(error: runtime::checkpoint::CheckpointError) -> Self {
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
         RunError::from(error).into()
     }
 }
@@ -57,6 +58,7 @@ impl From<PrepareError> for Failure {
     fn from(error: PrepareError) -> Self {
         let code = match &error {
             PrepareError::Run(_) => 1,
+            PrepareError::Folder(error) if is_damaged(error) => 14,
             PrepareError::Data(_) | PrepareError::Folder(_) => 15,
             PrepareError::Vocabulary { .. } | PrepareError::Plan(_) => 3,
             PrepareError::OtherModel { .. } => 14,
@@ -65,6 +67,16 @@ impl From<PrepareError> for Failure {
             PrepareError::Run(error) => error.into(),
             error => Failure { code, text: chain(&error) },
         }
+    }
+}
+
+/// Whether a folder of weights is wrong in itself, and not merely out of reach.
+fn is_damaged(error: &huggingface::FolderError) -> bool {
+    use huggingface::FolderError as Error;
+    match error {
+        Error::Json { .. } | Error::Config { .. } | Error::Shard { .. } => true,
+        Error::Tensors { .. } => true,
+        Error::File { .. } | Error::Taken { .. } | Error::Tokenizer(_) => false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The jobs and models that ship with the program.
+//! The jobs, models and clusters that ship with the program.
 
 /// Models, which a job names with `Preset(..)`.
 pub const MODELS: &[(&str, &str)] = &[
@@ -9,10 +9,18 @@ pub const MODELS: &[(&str, &str)] = &[
     ("kimi-k2-1t", include_str!("../library/models/kimi-k2-1t.ron")),
 ];
 
+/// Clusters, which a job names with `Preset(..)`.
+pub const CLUSTERS: &[(&str, &str)] = &[
+    ("h800x256", include_str!("../library/clusters/h800x256.ron")),
+    ("h100x64", include_str!("../library/clusters/h100x64.ron")),
+    ("gb300x256", include_str!("../library/clusters/gb300x256.ron")),
+];
+
 /// Jobs, which a command names without a path.
 pub const JOBS: &[(&str, &str)] = &[
     ("k2-nano", include_str!("../library/jobs/k2-nano.ron")),
     ("k2-mini", include_str!("../library/jobs/k2-mini.ron")),
+    ("k2-pretrain", include_str!("../library/jobs/k2-pretrain.ron")),
 ];
 
 /// The names of a shelf.

@@ -29,10 +29,10 @@ pub struct Request {
 pub struct Loaded {
     /// The job.
     pub job: Job,
-    /// Its model as a graph; nothing if the model is a folder.
-    pub graph: Option<ModelGraph>,
-    /// Its plan, lowered; nothing if the model is a folder.
-    pub plan: Option<Plan>,
+    /// Its model as a graph.
+    pub graph: ModelGraph,
+    /// Its plan, lowered.
+    pub plan: Plan,
     /// The job as text would write it, after all overlays; each value knows its origin.
     pub tree: Value,
     /// The texts it came from.
@@ -84,7 +84,7 @@ pub fn load_model(name: &str) -> Result<Model, Box<Report>> {
 }
 
 fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
-    let Overlay { sources, mut findings, .. } = overlay;
+    let Overlay { sources, mut findings, seal, .. } = overlay;
     // After a bracket that is not closed, fields are not where their author sees them.
     let is_torn = findings.iter().any(|finding| finding.code == code::UNCLOSED);
     if tree.kind == Kind::Broken || is_torn {
@@ -94,10 +94,15 @@ fn finish(overlay: Overlay, tree: Value) -> Result<Loaded, Box<Report>> {
     let Some(job) = job else { return Err(Report::new(findings, sources)) };
     let checked = check(&job, &tree, &poison);
     findings.extend(checked.findings);
-    if !findings.is_empty() {
-        return Err(Report::new(findings, sources));
+    if let (Some(seal), Some(plan)) = (seal, &checked.plan) {
+        findings.extend(seal.broken(plan));
     }
-    Ok(Loaded { job, graph: checked.graph, plan: checked.plan, tree, sources })
+    match (checked.graph, checked.plan) {
+        (Some(graph), Some(plan)) if findings.is_empty() => {
+            Ok(Loaded { job, graph, plan, tree, sources })
+        }
+        _ => Err(Report::new(findings, sources)),
+    }
 }
 
 /// All layers, from low to high.
@@ -111,6 +116,10 @@ fn layered(overlay: &mut Overlay, request: &Request) -> Value {
     let flag = "--plan ";
     let chosen = request.plan.as_ref().map(|plan| (plan, argument(format!("{flag}{plan}"), 7)));
     let mut tree = overlay.job(&request.job, asked);
+    if tree.kind == Kind::Broken {
+        return tree;
+    }
+    tree = overlay.unsealed(tree, chosen.is_some() || !request.sets.is_empty());
     if tree.kind == Kind::Broken {
         return tree;
     }
@@ -141,7 +150,6 @@ mod tests {
                 let request = Request { plan: Some(plan.clone()), ..request(name) };
                 let loaded = load(&request).unwrap_or_else(|report| panic!("{name}: {report}"));
                 assert_eq!(loaded.job.plan_name(), Some(plan.as_str()));
-                assert!(loaded.plan.is_some());
             }
         }
     }

@@ -9,14 +9,18 @@ use graphs::schedule::Pipeline;
 use jobs::{
     Loaded, Report, Request,
     commands::{
-        bench, check, eval, explain, export, import, plan, resolve, run, sample, schedule, verify,
+        bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
+        schedule, simulate, verify,
     },
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
 };
 
-use crate::arguments::{Arguments, JobArguments, ScheduleArguments, Verb};
+use crate::arguments::{Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb};
+
+/// Two jobs differ, and the user asked for a code that says so.
+const DIFFERENT: u8 = 5;
 
 /// The job is not valid.
 const INVALID: u8 = 3;
@@ -87,7 +91,22 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let options = |data, dir, quiet| run::Options { data, dir, quiet, json };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json),
-        Verb::Plan { job, level } => plan::plan(&loaded(job)?, level, json)?,
+        Verb::Plan { job, level, output } => {
+            let asked = job.to_string();
+            let loaded = loaded(job)?;
+            match output {
+                Some(file) => plan::save(&loaded, &asked, &file)?,
+                None => plan::plan(&loaded, level, json),
+            }
+        }
+        Verb::Diff(asked) => return difference(asked, json),
+        Verb::Simulate { job, profile, slow, jitter, seed } => {
+            let asked = simulate::Asked { profile, slow, jitter, seed };
+            simulate::simulate(&loaded(job)?.job, &asked, json)?
+        }
+        Verb::Measure { job, output, repeats } => {
+            measure::run(&loaded(job)?.job, &output, repeats.get(), json)?
+        }
         Verb::Schedule(asked) => bare_orders(&asked, json)?,
         Verb::Resolve { job, origin, model } => {
             let part = match (origin, model) {
@@ -142,6 +161,16 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
 
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
     load(&Request { job: job.job, plan: job.plan, sets: job.sets })
+}
+
+/// Compares two jobs, or a job with itself under other settings.
+fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
+    let DiffArguments { before, after, plan, sets, exit_code } = asked;
+    let first = JobArguments { job: before.clone(), plan: None, sets: Vec::new() };
+    let second = JobArguments { job: after.unwrap_or(before), plan, sets };
+    let answer = diff::diff(&loaded(first)?, &loaded(second)?, json);
+    print!("{}", answer.text);
+    Ok(if exit_code && !answer.is_same { DIFFERENT } else { 0 })
 }
 
 /// Prints, checks or simulates orders without a job.

@@ -46,6 +46,33 @@ pub enum Every {
     Seconds(u64),
 }
 
+/// Floating-point operations a second: `"989TF"`, or a plain number.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Flops(pub f64);
+
+/// Bytes a second: `"3.35TB/s"`, `"400Gb/s"` (bits), or plain bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bandwidth(pub f64);
+
+/// A length of time: `"5us"`, or plain seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seconds(pub f64);
+
+const FLOPS: [(&str, f64); 4] = [("GF", 1e9), ("TF", 1e12), ("PF", 1e15), ("MF", 1e6)];
+
+const BANDWIDTHS: [(&str, f64); 8] = [
+    ("MB/s", 1e6),
+    ("GB/s", 1e9),
+    ("TB/s", 1e12),
+    ("MiB/s", 1048576.0),
+    ("GiB/s", 1073741824.0),
+    ("Mb/s", 1e6 / 8.0),
+    ("Gb/s", 1e9 / 8.0),
+    ("Tb/s", 1e12 / 8.0),
+];
+
+const TIMES: [(&str, f64); 4] = [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+
 const COUNTS: [(&str, u64); 12] = [
     ("", 1),
     ("k", 1_000),
@@ -84,7 +111,7 @@ trait Measure: Sized {
     /// Its units, for messages.
     fn units() -> Vec<&'static str>;
     /// A plain number, if this dimension has any.
-    fn plain(number: u64) -> Option<Self>;
+    fn plain(number: f64) -> Option<Self>;
     /// A string with a unit; why not, if it is none.
     fn text(text: &str) -> Option<Self>;
 }
@@ -96,8 +123,8 @@ impl Measure for Count {
         vec!["K", "M", "B", "T", "Ki", "Mi", "Gi"]
     }
 
-    fn plain(number: u64) -> Option<Self> {
-        Some(Count(number))
+    fn plain(number: f64) -> Option<Self> {
+        whole(number).map(Count)
     }
 
     fn text(text: &str) -> Option<Self> {
@@ -113,8 +140,8 @@ impl Measure for ByteCount {
         BYTES.iter().map(|(unit, _)| *unit).collect()
     }
 
-    fn plain(number: u64) -> Option<Self> {
-        Some(ByteCount(number))
+    fn plain(number: f64) -> Option<Self> {
+        whole(number).map(ByteCount)
     }
 
     fn text(text: &str) -> Option<Self> {
@@ -129,8 +156,8 @@ impl Measure for Extent {
         [vec!["steps"], Count::units()].concat()
     }
 
-    fn plain(number: u64) -> Option<Self> {
-        Some(Extent::Tokens(number))
+    fn plain(number: f64) -> Option<Self> {
+        whole(number).map(Extent::Tokens)
     }
 
     fn text(text: &str) -> Option<Self> {
@@ -146,13 +173,69 @@ impl Measure for Every {
         vec!["steps", "s", "min", "h", "d"]
     }
 
-    fn plain(number: u64) -> Option<Self> {
-        Some(Every::Steps(number))
+    fn plain(number: f64) -> Option<Self> {
+        whole(number).map(Every::Steps)
     }
 
     fn text(text: &str) -> Option<Self> {
         let steps = scaled(text, &STEPS).map(Every::Steps);
         steps.or_else(|| scaled(text, &SECONDS).map(Every::Seconds))
+    }
+}
+
+/// A number times its unit, whole or not.
+fn measured(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let (number, unit) = parts(text)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    let value = number * factor;
+    (value.is_finite() && value >= 0.0).then_some(value)
+}
+
+impl Measure for Flops {
+    const WHAT: &'static str = "operations a second such as \"989TF\"";
+
+    fn units() -> Vec<&'static str> {
+        FLOPS.iter().map(|(unit, _)| *unit).collect()
+    }
+
+    fn plain(number: f64) -> Option<Self> {
+        Some(Flops(number))
+    }
+
+    fn text(text: &str) -> Option<Self> {
+        measured(text, &FLOPS).map(Flops)
+    }
+}
+
+impl Measure for Bandwidth {
+    const WHAT: &'static str = "bytes or bits a second such as \"200GB/s\" or \"400Gb/s\"";
+
+    fn units() -> Vec<&'static str> {
+        BANDWIDTHS.iter().map(|(unit, _)| *unit).collect()
+    }
+
+    fn plain(number: f64) -> Option<Self> {
+        Some(Bandwidth(number))
+    }
+
+    fn text(text: &str) -> Option<Self> {
+        measured(text, &BANDWIDTHS).map(Bandwidth)
+    }
+}
+
+impl Measure for Seconds {
+    const WHAT: &'static str = "a time such as \"5us\"";
+
+    fn units() -> Vec<&'static str> {
+        TIMES.iter().map(|(unit, _)| *unit).collect()
+    }
+
+    fn plain(number: f64) -> Option<Self> {
+        Some(Seconds(number))
+    }
+
+    fn text(text: &str) -> Option<Self> {
+        measured(text, &TIMES).map(Seconds)
     }
 }
 
@@ -167,9 +250,13 @@ fn parts(text: &str) -> Option<(f64, &str)> {
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = parts(text)?;
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    let value = number * *factor as f64;
-    let is_exact = (0.0..9e15).contains(&value) && value.fract() == 0.0;
-    is_exact.then_some(value as u64)
+    whole(number * *factor as f64)
+}
+
+/// A number as a count, if it is whole and fits.
+fn whole(number: f64) -> Option<u64> {
+    let is_exact = (0.0..9e15).contains(&number) && number.fract() == 0.0;
+    is_exact.then_some(number as u64)
 }
 
 struct Reading<T>(PhantomData<T>);
@@ -182,7 +269,7 @@ impl<T: Measure> Visitor<'_> for Reading<T> {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        T::plain(number).ok_or_else(|| refusal::<T, E>(&number.to_string()))
+        T::plain(number as f64).ok_or_else(|| refusal::<T, E>(&number.to_string()))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
@@ -190,8 +277,7 @@ impl<T: Measure> Visitor<'_> for Reading<T> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        let is_whole = (0.0..9e15).contains(&number) && number.fract() == 0.0;
-        let plain = if is_whole { T::plain(number as u64) } else { None };
+        let plain = T::plain(number).filter(|_| number.is_finite() && number >= 0.0);
         plain.ok_or_else(|| refusal::<T, E>(&number.to_string()))
     }
 
@@ -236,6 +322,24 @@ impl<'de> Deserialize<'de> for Every {
     }
 }
 
+impl<'de> Deserialize<'de> for Flops {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bandwidth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading(PhantomData))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +353,16 @@ mod tests {
         assert_eq!(Extent::text("500 steps"), Some(Extent::Steps(500)));
         assert_eq!(Extent::text("10T tokens"), Some(Extent::Tokens(10_000_000_000_000)));
         assert_eq!(Every::text("30min"), Some(Every::Seconds(1800)));
+    }
+
+    #[test]
+    fn rates_have_bits_and_bytes_and_parts() {
+        assert_eq!(Flops::text("989TF"), Some(Flops(9.89e14)));
+        assert_eq!(Bandwidth::text("400Gb/s"), Some(Bandwidth(50e9)));
+        assert_eq!(Bandwidth::text("3.35 TB/s"), Some(Bandwidth(3.35e12)));
+        assert_eq!(Seconds::text("5us"), Some(Seconds(5e-6)));
+        assert_eq!(Seconds::plain(0.5), Some(Seconds(0.5)));
+        assert_eq!((Flops::text("989"), Seconds::text("-5us")), (None, None));
     }
 
     #[test]

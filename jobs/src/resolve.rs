@@ -44,7 +44,7 @@ impl Loaded {
 }
 
 /// Place of a value, without the column.
-fn short(sources: &Sources, span: Span) -> String {
+pub(crate) fn short(sources: &Sources, span: Span) -> String {
     let (line, _) = sources.position(span);
     match &sources.get(span.source).origin {
         Origin::Argument(text) => text.clone(),
@@ -96,6 +96,11 @@ fn graph(source: &GraphSource, span: Span) -> Value {
             build.field("nodes", build.value(Kind::List(items.collect()))),
         ],
     )
+}
+
+/// An operator as text writes it, in one line.
+pub fn operator(op: &ops::Op, span: Span) -> String {
+    inline(&Build { span }.op(op))
 }
 
 /// Makes values that were written nowhere.

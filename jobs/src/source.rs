@@ -83,6 +83,11 @@ impl Sources {
         SourceId(self.0.len() as u32 - 1)
     }
 
+    /// All texts, in the order in which they were read.
+    pub fn all(&self) -> impl Iterator<Item = &Source> {
+        self.0.iter()
+    }
+
     /// The text behind an index.
     pub fn get(&self, id: SourceId) -> &Source {
         &self.0[id.0 as usize]

@@ -3,7 +3,10 @@
 use kernels::reduce;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch};
+use crate::{
+    Context, Cost, Forward, Fresh, Keeps, Kept, Operator, Saved, ShapeError, Spec, Tensor,
+    shape::mismatch,
+};
 
 /// Adds two or more `[t, d]` in the order of the inputs.
 ///
@@ -26,6 +29,12 @@ impl Operator for Add {
             return Err(mismatch("Add", inputs, format!("two or more [t, d={}]", self.width)));
         }
         Ok(vec![spec])
+    }
+
+    fn keeps(&self) -> Keeps {
+        let inputs = Fresh { per_token: 0, fixed: 1, dtype: crate::DType::I32 };
+        let input = vec![Kept::Fresh(0)];
+        Keeps { fresh: vec![inputs], input, passes_gradient: true, ..Keeps::default() }
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -4,7 +4,7 @@ use kernels::permute::Routing;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor,
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, exact, token_index},
 };
 
@@ -33,6 +33,10 @@ impl Operator for Combine {
         let letters = format!("rows [r, d={d}] and choice [t, k={k}] i32 and share [t, k={k}] f32");
         check("Combine", inputs, &[Spec::rows(d), token_index(Some(k)), exact(k)], letters)?;
         Ok(vec![Spec::tokens(d)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[0, 1, 2], &[])
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -9,8 +9,8 @@ use kernels::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Observed, Operator, Rule, Saved, ShapeError, Spec, Tensor,
-    WeightSpec,
+    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
+    Spec, Tensor, WeightSpec,
     linear::default_init_std,
     shape::{check, token_index},
 };
@@ -137,6 +137,17 @@ impl Operator for CrossEntropy {
             rule: Rule::AdamW,
             exact: false,
         }]
+    }
+
+    fn keeps(&self) -> Keeps {
+        let (fresh, input, weight) = if self.is_whole() {
+            let both = vec![Kept::Fresh(0), Kept::Input(0)];
+            (Fresh::f32_per_token(self.vocab), both[..1].to_vec(), both)
+        } else {
+            let all = vec![Kept::Input(0), Kept::Input(1), Kept::Fresh(0)];
+            (Fresh::f32_per_token(1), all.clone(), all)
+        };
+        Keeps { fresh: vec![fresh], input, weight, passes_gradient: false }
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -4,7 +4,7 @@ use kernels::permute::Routing;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor,
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, counts, token_index},
 };
 
@@ -33,6 +33,10 @@ impl Operator for Dispatch {
         let letters = format!("x [t, d={d}] and choice [t, k={k}] i32");
         check("Dispatch", inputs, &[Spec::tokens(d), token_index(Some(k))], letters)?;
         Ok(vec![Spec::rows(d), counts(self.experts)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[1], &[])
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

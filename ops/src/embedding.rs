@@ -4,7 +4,8 @@ use kernels::embedding;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    WeightSpec,
     linear::default_init_std,
     shape::{check, token_index},
 };
@@ -43,6 +44,10 @@ impl Operator for Embedding {
             rule: Rule::AdamW,
             exact: false,
         }]
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[], &[0])
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

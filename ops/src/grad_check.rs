@@ -68,6 +68,7 @@ fn gradients(
     let forward = op.forward(at, w, x);
     let dx = op.backward_input(at, w, &forward.saved.input, dy);
     assert_eq!(dx.len(), x.len(), "one gradient or none for each input");
+    crate::keeps::check(op, x, &forward, dy, &dx);
     let mut dw: Vec<Vec<f32>> = w.iter().map(|w| vec![0.0; w.len()]).collect();
     op.backward_weight(at, w, &forward.saved.weight, dy, &mut dw);
     (dx, dw)

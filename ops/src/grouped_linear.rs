@@ -6,7 +6,8 @@ use kernels::gemm::{Matrix, MatrixMut, Output, product};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    WeightSpec,
     linear::default_init_std,
     shape::{check, counts},
 };
@@ -71,6 +72,10 @@ impl Operator for GroupedLinear {
             exact: false,
         };
         (0..self.experts).map(weight).collect()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[1], &[0, 1])
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -21,6 +21,7 @@ mod embedding;
 mod grad_check;
 mod grouped_linear;
 mod init;
+mod keeps;
 mod linear;
 mod mla_attention;
 pub mod optim;
@@ -41,6 +42,7 @@ pub use crate::{
     dispatch::Dispatch,
     embedding::Embedding,
     grouped_linear::GroupedLinear,
+    keeps::{Fresh, Keeps, Kept},
     linear::Linear,
     mla_attention::MlaAttention,
     rms_norm::RmsNorm,
@@ -71,6 +73,9 @@ pub trait Operator {
     fn weights(&self) -> Vec<WeightSpec> {
         Vec::new()
     }
+
+    /// What [`forward`](Self::forward) keeps, tensor by tensor, known before there is any.
+    fn keeps(&self) -> Keeps;
 
     /// `F`: returns the outputs and what the backward halves will need.
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward;

@@ -4,8 +4,8 @@ use kernels::gemm::{Matrix, MatrixMut, Output, multiply, product};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
-    shape::check,
+    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    WeightSpec, shape::check,
 };
 
 /// Multiplies each token by a matrix.
@@ -48,6 +48,10 @@ impl Operator for Linear {
             rule: Rule::Muon,
             exact: false,
         }]
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[], &[0])
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

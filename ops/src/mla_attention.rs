@@ -9,8 +9,8 @@ use kernels::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Observed, Operator, Saved, ShapeError, Spec, Tensor, Yarn,
-    shape::check, yarn,
+    Context, Cost, Forward, Fresh, Keeps, Kept, Observed, Operator, Saved, ShapeError, Spec,
+    Tensor, Yarn, shape::check, yarn,
 };
 
 /// Causal attention with a rotary part of the key that all heads share.
@@ -110,6 +110,13 @@ impl Operator for MlaAttention {
             return Err(crate::shape::mismatch("MlaAttention", inputs, letters));
         }
         Ok(vec![Spec::tokens(self.heads * self.value)])
+    }
+
+    fn keeps(&self) -> Keeps {
+        let mut keeps = Keeps::inputs(&[0, 1, 2], &[]);
+        keeps.fresh.push(Fresh::f32_per_token(self.heads));
+        keeps.input.push(Kept::Fresh(0));
+        keeps
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -125,6 +125,16 @@ impl Optimizer {
         }
     }
 
+    /// Number of f32 values in the state of a parameter, which [`state`](Self::state) makes.
+    pub fn state_elements(&self, rule: Rule, shape: &[usize]) -> usize {
+        let elements = shape.iter().product::<usize>();
+        match (self, rule) {
+            (_, Rule::Balance) => 0,
+            (Optimizer::MuonClip(_), Rule::Muon) if shape.len() == 2 => elements,
+            _ => 2 * elements + 1,
+        }
+    }
+
     /// The state of a parameter before its first update.
     pub fn state(&self, rule: Rule, shape: &[usize]) -> State {
         let elements = shape.iter().product();
@@ -244,6 +254,15 @@ mod tests {
         assert_eq!(names(Rule::AdamW, &[2, 2]), ["first_moment", "second_moment", "step"]);
         assert_eq!(names(Rule::Muon, &[4]), ["first_moment", "second_moment", "step"]);
         assert!(names(Rule::Balance, &[4]).is_empty());
+        for optimizer in [muon(), Optimizer::AdamW(PlainAdamW::default())] {
+            for rule in [Rule::Muon, Rule::AdamW, Rule::Balance] {
+                for shape in [&[2, 3][..], &[4]] {
+                    let state = optimizer.state(rule, shape);
+                    let size: usize = state.buffers().iter().map(|(_, b)| b.len()).sum();
+                    assert_eq!(optimizer.state_elements(rule, shape), size, "{rule:?} {shape:?}");
+                }
+            }
+        }
     }
 
     #[test]

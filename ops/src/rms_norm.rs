@@ -6,8 +6,8 @@ use kernels::rms_norm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Operator, Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
-    shape::check,
+    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError, Spec,
+    Tensor, WeightSpec, shape::check,
 };
 
 /// Divides each token by its root mean square, then scales each column.
@@ -42,6 +42,12 @@ impl Operator for RmsNorm {
             rule: Rule::AdamW,
             exact: true,
         }]
+    }
+
+    fn keeps(&self) -> Keeps {
+        let both = vec![Kept::Input(0), Kept::Fresh(0)];
+        let fresh = vec![Fresh::f32_per_token(1)];
+        Keeps { fresh, input: both.clone(), weight: both, passes_gradient: false }
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -9,8 +9,8 @@ use kernels::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Observed, Operator, Rule, Saved, ShapeError, Spec, Tensor,
-    WeightSpec,
+    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
+    Spec, Tensor, WeightSpec,
     linear::default_init_std,
     shape::{check, exact, mismatch, token_index},
 };
@@ -127,6 +127,16 @@ impl Operator for Router {
             ..weight.clone()
         };
         vec![weight, bias]
+    }
+
+    fn keeps(&self) -> Keeps {
+        let (choice, chosen) = (Kept::Output(0), Kept::Fresh(0));
+        Keeps {
+            fresh: vec![Fresh::f32_per_token(self.experts_per_token)],
+            input: vec![choice, chosen],
+            weight: vec![choice, chosen, Kept::Input(0)],
+            passes_gradient: false,
+        }
     }
 
     fn forward(&self, _at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor, shape::check};
+use crate::{
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::check,
+};
 
 /// Cuts `[t, w0 + w1 + ..]` into `[t, w0]`, `[t, w1]`, ..; saves nothing.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -24,6 +26,10 @@ impl Operator for Split {
         let letters = format!("[t, {width}], the sum of the widths {:?}", self.widths);
         check("Split", inputs, &[Spec::tokens(width)], letters)?;
         Ok(self.widths.iter().map(|&width| Spec::tokens(width)).collect())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::default()
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

@@ -5,7 +5,9 @@
 use kernels::swiglu;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Cost, Forward, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch};
+use crate::{
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch,
+};
 
 /// Multiplies `up` by the SiLU of `gate`.
 ///
@@ -30,6 +32,10 @@ impl Operator for SwiGlu {
         }
         let f = self.width;
         Err(mismatch("SwiGlu", inputs, format!("gate and up, both [t, f={f}] or both [r, f={f}]")))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::inputs(&[0, 1], &[])
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {

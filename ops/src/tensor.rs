@@ -156,6 +156,12 @@ impl Tensor {
         cast(&self.bytes)
     }
 
+    /// The sum with a tensor of the same shape, added in f32 and rounded to the format of this one.
+    pub fn plus(&self, other: &Tensor) -> Self {
+        let values = self.f32().iter().zip(other.f32().iter()).map(|(a, b)| a + b).collect();
+        Tensor::rounded(&self.shape, values, self.dtype)
+    }
+
     /// The given rows of the first dim, sharing memory with this tensor.
     ///
     /// # Panics

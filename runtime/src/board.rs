@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::address::Address;
+use graphs::address::Address;
 
 /// What an actor is doing.
 #[derive(Clone, Debug, Eq, PartialEq)]

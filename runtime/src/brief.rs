@@ -1,9 +1,9 @@
 //! What all actors of a cluster know from the start.
 
-use graphs::{model::ModelGraph, plan::Plan};
+use graphs::{model::ModelGraph, plan::Plan, share::Share};
 use ops::{Context, DType, optim::Optimizer};
 
-use crate::{board::Board, share::Share};
+use crate::board::Board;
 
 /// The plan, the model and the settings; shared and never changed.
 #[derive(Debug)]

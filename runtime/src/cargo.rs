@@ -5,15 +5,15 @@
 
 use std::ops::Range;
 
-use graphs::plan::{Cargo, ChannelId, Side, Visit};
-use ops::{Kind, Tensor};
-
-use crate::{
+use graphs::{
     address::Address,
-    flight::{Port, concatenate},
-    message::Message,
-    worker::Worker,
+    flight::graded_inputs,
+    model::Port,
+    plan::{Cargo, ChannelId, Side, Visit},
 };
+use ops::Tensor;
+
+use crate::{message::Message, worker::Worker};
 
 impl Worker {
     /// Ranks at the other end of a channel.
@@ -39,6 +39,7 @@ impl Worker {
         match self.me.side {
             Side::Stage => self.unpack_on_stage(cargo, microbatch, pieces),
             Side::Experts => {
+                self.note_rows(cargo, microbatch, &pieces);
                 for (source, tensors) in pieces.into_iter().enumerate() {
                     self.unpack_on_group(cargo, microbatch, source, tensors);
                 }
@@ -46,31 +47,41 @@ impl Worker {
         }
     }
 
+    /// Writes down how many rows came from each source, if the cluster audits.
+    fn note_rows(&mut self, cargo: Cargo, microbatch: usize, pieces: &[Vec<Tensor>]) {
+        if let (true, Cargo::Dispatch { chunk, visit }) = (self.brief.audit, cargo) {
+            let rows = pieces.iter().map(|tensors| tensors[0].shape()[0] as u64).collect();
+            self.trail.rows.push(((chunk, visit, microbatch), rows));
+        }
+    }
+
     fn unpack_on_stage(&mut self, cargo: Cargo, microbatch: usize, pieces: Vec<Vec<Tensor>>) {
         let joined = |index: usize| {
             concatenate(&pieces.iter().map(|p| p[index].clone()).collect::<Vec<_>>())
         };
-        let rank = self.me.rank;
+        let (rank, graph) = (self.me.rank, &self.brief.graph);
         match cargo {
             Cargo::Activations { chunk } => {
-                let port = self.boundary(chunk);
-                self.flight((chunk + 1, 0, microbatch, rank)).put(port, joined(0));
+                let (key, port) = ((chunk + 1, 0, microbatch, rank), self.boundary(chunk));
+                self.flights.edit(key, |flight| flight.put(graph, port, joined(0)));
             }
             Cargo::Gradients { chunk } => {
-                let port = self.boundary(chunk - 1);
-                self.flight((chunk - 1, 0, microbatch, rank)).add_gradient(port, joined(0));
+                let (key, port) = ((chunk - 1, 0, microbatch, rank), self.boundary(chunk - 1));
+                self.flights.edit(key, |flight| flight.add_gradient(port, joined(0)));
             }
             Cargo::Combine { chunk, visit } => {
-                let ports = self.visit(chunk, visit).outputs.clone();
-                for (index, port) in ports.into_iter().enumerate() {
-                    self.flight((chunk, 0, microbatch, rank)).put(port, joined(index));
-                }
+                let ports = &self.brief.plan.chunks[chunk].visits[visit].outputs;
+                self.flights.edit((chunk, 0, microbatch, rank), |flight| {
+                    let ports = ports.iter().enumerate();
+                    ports.for_each(|(index, port)| flight.put(graph, *port, joined(index)));
+                });
             }
             Cargo::DispatchGradients { chunk, visit } => {
-                let ports = self.graded_inputs(chunk, visit);
-                for (index, port) in ports.into_iter().enumerate() {
-                    self.flight((chunk, 0, microbatch, rank)).add_gradient(port, joined(index));
-                }
+                let ports = graded_inputs(graph, self.visit(chunk, visit));
+                self.flights.edit((chunk, 0, microbatch, rank), |flight| {
+                    let ports = ports.into_iter().enumerate();
+                    ports.for_each(|(index, port)| flight.add_gradient(port, joined(index)));
+                });
                 self.splits.remove(&(chunk, visit, microbatch, rank));
             }
             Cargo::Dispatch { .. } | Cargo::CombineGradients { .. } => {
@@ -86,18 +97,21 @@ impl Worker {
         source: usize,
         tensors: Vec<Tensor>,
     ) {
+        let (plan, graph) = (&self.brief.plan, &self.brief.graph);
         match cargo {
             Cargo::Dispatch { chunk, visit } => {
-                let ports = self.visit(chunk, visit).inputs.clone();
-                let flight = self.flight((chunk, visit, microbatch, source));
-                ports.into_iter().zip(tensors).for_each(|(port, tensor)| flight.put(port, tensor));
+                let ports = plan.chunks[chunk].visits[visit].inputs.iter();
+                self.flights.edit((chunk, visit, microbatch, source), |flight| {
+                    let arrived = ports.zip(tensors);
+                    arrived.for_each(|(port, tensor)| flight.put(graph, *port, tensor));
+                });
             }
             Cargo::CombineGradients { chunk, visit } => {
-                let ports = self.visit(chunk, visit).outputs.clone();
-                let flight = self.flight((chunk, visit, microbatch, source));
-                for (port, tensor) in ports.into_iter().zip(tensors) {
-                    flight.add_gradient(port, tensor);
-                }
+                let ports = plan.chunks[chunk].visits[visit].outputs.iter();
+                self.flights.edit((chunk, visit, microbatch, source), |flight| {
+                    let arrived = ports.zip(tensors);
+                    arrived.for_each(|(port, tensor)| flight.add_gradient(*port, tensor));
+                });
             }
             _ => unreachable!("the plan sends these to the stages"),
         }
@@ -124,19 +138,20 @@ impl Worker {
         match cargo {
             Cargo::Activations { chunk } => {
                 let port = self.boundary(chunk);
-                vec![self.flight((chunk, 0, microbatch, rank)).value(port).clone()]
+                vec![self.flights.get((chunk, 0, microbatch, rank)).value(port).clone()]
             }
             Cargo::Gradients { chunk } => {
                 let port = self.boundary(chunk - 1);
-                vec![self.flight((chunk, 0, microbatch, rank)).take_gradient(port)]
+                let key = (chunk, 0, microbatch, rank);
+                vec![self.flights.edit(key, |flight| flight.take_gradient(port))]
             }
             Cargo::Dispatch { chunk, visit } => self.pack_rows(chunk, visit, microbatch, peer),
             Cargo::CombineGradients { chunk, visit } => {
-                let splits = self.splits[&(chunk, visit, microbatch, rank)].clone();
-                let ports = self.visit(chunk, visit).outputs.clone();
-                let flight = self.flight((chunk, 0, microbatch, rank));
-                let cut = |port: Port| flight.gradient(port).rows(splits[peer]..splits[peer + 1]);
-                ports.into_iter().map(cut).collect()
+                let splits = &self.splits[&(chunk, visit, microbatch, rank)];
+                let flight = self.flights.get((chunk, 0, microbatch, rank));
+                let rows = splits[peer]..splits[peer + 1];
+                let cut = |port: &Port| flight.gradient(*port).rows(rows.clone());
+                self.visit(chunk, visit).outputs.iter().map(cut).collect()
             }
             Cargo::Combine { .. } | Cargo::DispatchGradients { .. } => {
                 unreachable!("the plan sends these from the experts")
@@ -155,7 +170,7 @@ impl Worker {
         let (rank, ep) = (self.me.rank, self.brief.plan.mesh.ep);
         let ports = self.visit(chunk, visit).inputs.clone();
         let local = self.visit(chunk, visit).experts / ep;
-        let flight = self.flight((chunk, 0, microbatch, rank));
+        let flight = self.flights.get((chunk, 0, microbatch, rank));
         let rows = flight.value(ports[0]).clone();
         let counts = flight.value(ports[1]).clone();
         let key = (chunk, visit, microbatch, rank);
@@ -167,14 +182,15 @@ impl Worker {
     fn pack_on_group(&mut self, cargo: Cargo, microbatch: usize, peer: usize) -> Vec<Tensor> {
         match cargo {
             Cargo::Combine { chunk, visit } => {
-                let ports = self.visit(chunk, visit).outputs.clone();
-                let flight = self.flight((chunk, visit, microbatch, peer));
-                ports.into_iter().map(|port| flight.value(port).clone()).collect()
+                let flight = self.flights.get((chunk, visit, microbatch, peer));
+                let ports = self.visit(chunk, visit).outputs.iter();
+                ports.map(|port| flight.value(*port).clone()).collect()
             }
             Cargo::DispatchGradients { chunk, visit } => {
-                let ports = self.graded_inputs(chunk, visit);
-                let flight = self.flight((chunk, visit, microbatch, peer));
-                ports.into_iter().map(|port| flight.take_gradient(port)).collect()
+                let ports = graded_inputs(&self.brief.graph, self.visit(chunk, visit));
+                self.flights.edit((chunk, visit, microbatch, peer), |flight| {
+                    ports.into_iter().map(|port| flight.take_gradient(port)).collect()
+                })
             }
             _ => unreachable!("the plan sends these from the stages"),
         }
@@ -185,36 +201,26 @@ impl Worker {
         let rank = self.me.rank;
         match cargo {
             Cargo::Activations { chunk } => {
-                self.flight((chunk, 0, microbatch, rank)).clear_values();
-            }
-            Cargo::Gradients { chunk } => {
-                let key = (chunk, 0, microbatch, rank);
-                let flight = self.flights.remove(&key).unwrap_or_default();
-                self.keep_if_alive(key, flight);
+                self.flights.edit((chunk, 0, microbatch, rank), |flight| flight.clear_values());
             }
             Cargo::CombineGradients { chunk, visit } => {
-                let ports = self.visit(chunk, visit).outputs.clone();
-                let flight = self.flight((chunk, 0, microbatch, rank));
-                ports.into_iter().for_each(|port| drop(flight.take_gradient(port)));
+                let ports = &self.brief.plan.chunks[chunk].visits[visit].outputs;
+                self.flights.edit((chunk, 0, microbatch, rank), |flight| {
+                    ports.iter().for_each(|port| drop(flight.take_gradient(*port)));
+                });
             }
             Cargo::Combine { chunk, visit } => {
                 for source in self.sources() {
-                    self.flight((chunk, visit, microbatch, source)).clear_values();
+                    let key = (chunk, visit, microbatch, source);
+                    self.flights.edit(key, |flight| flight.clear_values());
                 }
             }
-            Cargo::Dispatch { .. } | Cargo::DispatchGradients { .. } => {}
+            Cargo::Gradients { .. } | Cargo::Dispatch { .. } | Cargo::DispatchGradients { .. } => {}
         }
     }
 
     fn visit(&self, chunk: usize, visit: usize) -> &Visit {
         &self.brief.plan.chunks[chunk].visits[visit]
-    }
-
-    /// Inputs of a visit that have a gradient: rows, not counts.
-    fn graded_inputs(&self, chunk: usize, visit: usize) -> Vec<Port> {
-        let spec = |(node, port): &Port| self.brief.graph.node(*node).outputs[*port].kind;
-        let inputs = self.visit(chunk, visit).inputs.iter();
-        inputs.filter(|port| spec(port) != Kind::Index).copied().collect()
     }
 }
 
@@ -226,4 +232,32 @@ fn group_starts(counts_e: &[i32], local: usize) -> Vec<usize> {
         starts.push(starts[starts.len() - 1] + rows as usize);
     }
     starts
+}
+
+/// Joins pieces along the first dim; a single piece is passed on as it is.
+fn concatenate(pieces: &[Tensor]) -> Tensor {
+    if let [only] = pieces {
+        return only.clone();
+    }
+    let mut shape = pieces[0].shape().to_vec();
+    shape[0] = pieces.iter().map(|piece| piece.shape()[0]).sum();
+    let size = pieces.iter().map(|piece| piece.bytes().len()).sum();
+    let mut bytes = Vec::with_capacity(size);
+    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.bytes()));
+    Tensor::from_bytes(&shape, pieces[0].dtype(), bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_join_in_order_and_may_be_empty() {
+        let a = Tensor::from_f32(&[1, 2], vec![1., 2.]);
+        let none = Tensor::from_f32(&[0, 2], vec![]);
+        let b = Tensor::from_f32(&[2, 2], vec![3., 4., 5., 6.]);
+        let joined = concatenate(&[a, none, b]);
+        assert_eq!(joined.shape(), [3, 2]);
+        assert_eq!(joined.f32().as_ref(), [1., 2., 3., 4., 5., 6.]);
+    }
 }

@@ -14,11 +14,10 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, System};
-use graphs::{model::ModelGraph, plan::Plan};
+use graphs::{address::Address, model::ModelGraph, plan::Plan, share};
 use ops::{DType, Tensor, optim::Optimizer};
 
 use crate::{
-    address::Address,
     board::Board,
     brief::Brief,
     error::RunError,
@@ -29,7 +28,6 @@ use crate::{
     post::{Connect, Post, Transport},
     rate::Rate,
     report::{Report, StepReport},
-    share,
     tally::Tally,
     worker::Worker,
 };
@@ -175,7 +173,9 @@ impl Cluster {
                     self.position = position;
                     tally.loaded = true;
                 }
-                Report::Computed { from, seen } => tally.computed(from, seen, begin.elapsed()),
+                Report::Computed { from, seen, memory } => {
+                    tally.computed(from, seen, *memory, begin.elapsed());
+                }
                 Report::Joined { gradients, .. } => tally.joined(gradients),
                 other => unreachable!("{other:?} before the verdict"),
             }
@@ -185,8 +185,8 @@ impl Cluster {
         self.tell_all(&Message::Verdict(Arc::new(verdict)));
         let mut waiting = self.actors();
         while waiting > 0 {
-            if let Report::Updated { parameters, .. } = self.receive()? {
-                tally.updated(parameters);
+            if let Report::Updated { from, parameters, received } = self.receive()? {
+                tally.updated(from, parameters, received);
                 waiting -= 1;
             }
         }

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use graphs::{model::NodeId, plan::Side};
+use graphs::{address::Address, memory::Fixed, model::NodeId};
 use ops::{DType, Rule, Tensor};
 
 use crate::{
-    address::Address,
     brief::Brief,
     init::{Initial, Owned},
 };
@@ -18,6 +17,8 @@ pub struct Holding {
     pub value: Tensor,
     /// Gradient sums, one for each lane this actor computes; empty between steps.
     lanes: Vec<Option<Vec<f32>>>,
+    /// Whether gradients move it; a bias that counts move has empty sums.
+    is_trained: bool,
     /// Present on the owner only.
     pub owned: Option<Owned>,
 }
@@ -36,7 +37,8 @@ pub struct Holdings {
 impl Holdings {
     /// Makes the holdings of an actor from initial values.
     pub fn new(brief: &Arc<Brief>, me: Address, initial: &Initial) -> Self {
-        let (first_lane, lanes) = lanes(brief, me);
+        let lanes = me.lanes(&brief.plan.mesh, &brief.plan.batch);
+        let (first_lane, lanes) = (lanes.start, lanes.len());
         let mut holdings =
             Holdings { parameters: BTreeMap::new(), by_node: BTreeMap::new(), first_lane };
         for (index, parameter) in brief.graph.parameters().iter().enumerate() {
@@ -47,7 +49,8 @@ impl Holdings {
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
             let owned = (share.owner == me).then(|| initial.owned(index));
-            let holding = Holding { value, lanes: vec![None; lanes], owned };
+            let is_trained = parameter.spec.rule != Rule::Balance;
+            let holding = Holding { value, lanes: vec![None; lanes], is_trained, owned };
             holdings.parameters.insert(index, holding);
             holdings.by_node.entry(parameter.node).or_default().push(index);
         }
@@ -60,15 +63,30 @@ impl Holdings {
         indices.iter().map(|index| self.parameters[index].value.clone()).collect()
     }
 
-    /// Takes the gradient sums of a node's weights in one lane, zeros if there is none yet.
+    /// Begins the gradient sums of a node's weights in one lane with zeros, if there are none yet;
+    /// returns the bytes that this took.
+    pub fn open_lane(&mut self, node: NodeId, lane: usize) -> u64 {
+        let lane = lane - self.first_lane;
+        let mut opened = 0;
+        for index in &self.by_node[&node] {
+            let holding = self.parameters.get_mut(index).expect("held, as by_node says");
+            if holding.is_trained && holding.lanes[lane].is_none() {
+                holding.lanes[lane] = Some(vec![0.0; holding.value.len()]);
+                opened += holding.value.len() * DType::F32.size();
+            }
+        }
+        opened as u64
+    }
+
+    /// Takes the gradient sums of a node's weights in one lane that is open.
     pub fn take_lane(&mut self, node: NodeId, lane: usize) -> Vec<Vec<f32>> {
         let lane = lane - self.first_lane;
-        let indices = &self.by_node[&node];
         let take = |index: &usize| {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
-            holding.lanes[lane].take().unwrap_or_else(|| vec![0.0; holding.value.len()])
+            let sum = holding.lanes[lane].take();
+            if holding.is_trained { sum.expect("opened before its W") } else { Vec::new() }
         };
-        indices.iter().map(take).collect()
+        self.by_node[&node].iter().map(take).collect()
     }
 
     /// Puts them back.
@@ -76,7 +94,7 @@ impl Holdings {
         let lane = lane - self.first_lane;
         for (index, sum) in self.by_node[&node].iter().zip(sums) {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
-            holding.lanes[lane] = Some(sum);
+            holding.lanes[lane] = holding.is_trained.then_some(sum);
         }
     }
 
@@ -91,34 +109,25 @@ impl Holdings {
         lanes.collect()
     }
 
-    /// Bytes of values, gradients, masters and states.
-    pub fn bytes(&self) -> usize {
-        let of = |holding: &Holding| {
-            let lanes = holding.lanes.iter().flatten().count() * holding.value.len() * 4;
-            let owned = holding.owned.as_ref().map_or(0, |owned| {
+    /// Bytes of values, masters and states.
+    pub fn fixed(&self) -> Fixed {
+        let mut fixed = Fixed::default();
+        for holding in self.parameters.values() {
+            fixed.parameters += holding.value.bytes().len() as u64;
+            if let Some(owned) = &holding.owned {
                 let states = owned.state.buffers();
-                4 * (owned.master.len() + states.iter().map(|(_, b)| b.len()).sum::<usize>())
-            });
-            holding.value.bytes().len() + lanes + owned
-        };
-        self.parameters.values().map(of).sum()
-    }
-}
-
-/// First lane and number of lanes that an actor computes gradients for.
-fn lanes(brief: &Brief, me: Address) -> (usize, usize) {
-    let mesh = &brief.plan.mesh;
-    let own = brief.plan.batch.lanes / mesh.data_ranks();
-    match me.side {
-        Side::Stage => (me.data_rank(mesh) * own, own),
-        Side::Experts => (me.replica * mesh.ep * own, mesh.ep * own),
+                let states: usize = states.iter().map(|(_, buffer)| buffer.len()).sum();
+                fixed.masters += (owned.master.len() * DType::F32.size()) as u64;
+                fixed.states += (states * DType::F32.size()) as u64;
+            }
+        }
+        fixed
     }
 }
 
 impl Brief {
     /// Format in which forward and backward read a parameter.
     pub fn format(&self, parameter: usize) -> DType {
-        let spec = &self.graph.parameters()[parameter].spec;
-        if spec.exact || spec.rule == Rule::Balance { DType::F32 } else { self.dtype }
+        self.graph.parameters()[parameter].format(self.dtype)
     }
 }

@@ -1,11 +1,10 @@
 //! Runs a plan: actors, mailboxes, credits, the optimizer phase, checkpoints, sampling.
 //!
 //! Reading order: [`cluster`] starts the actors and drives steps; `worker` is the actor that
-//! computes, `program` how it runs instructions, `cargo` how tensors cross, `flight` one
-//! microbatch under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
+//! computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
+//! microbatches under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
 //! actors beside them. The runtime knows no job file and no schedule by name: only plans.
 
-mod address;
 mod board;
 mod brief;
 mod cargo;
@@ -13,7 +12,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod error;
 pub mod feed;
-mod flight;
+mod flights;
 mod holdings;
 pub mod inference;
 pub mod init;
@@ -28,7 +27,6 @@ pub mod rate;
 pub mod report;
 pub mod saver;
 pub mod shards;
-mod share;
 mod tally;
 mod verdict;
 mod worker;

@@ -9,11 +9,10 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use graphs::{model::Source, plan::Side};
+use graphs::{address::Address, model::Source, plan::Side};
 use ops::Tensor;
 
 use crate::{
-    address::Address,
     board::Doing,
     brief::Brief,
     error::chain,

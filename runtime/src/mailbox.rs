@@ -12,6 +12,10 @@ pub struct Mailbox {
     cargo: BTreeMap<(ChannelId, usize, usize), Vec<Tensor>>,
     /// Buffers free at the other end, by channel and peer.
     credits: BTreeMap<(ChannelId, usize), usize>,
+    /// Bytes arrived and not yet taken.
+    waiting: u64,
+    /// The most of them in this step.
+    most: u64,
 }
 
 impl Mailbox {
@@ -23,11 +27,13 @@ impl Mailbox {
                 (0..plan.mesh.ep).map(move |peer| ((id, peer), channel.credits))
             })
             .collect();
-        Mailbox { cargo: BTreeMap::new(), credits }
+        Mailbox { cargo: BTreeMap::new(), credits, waiting: 0, most: 0 }
     }
 
     /// Stores what arrived.
     pub fn put(&mut self, channel: ChannelId, microbatch: usize, peer: usize, cargo: Vec<Tensor>) {
+        self.waiting += bytes(&cargo);
+        self.most = self.most.max(self.waiting);
         self.cargo.insert((channel, microbatch, peer), cargo);
     }
 
@@ -47,7 +53,10 @@ impl Mailbox {
     ///
     /// If it has not arrived; ask [`Mailbox::missing`] first.
     pub fn take(&mut self, channel: ChannelId, microbatch: usize, peer: usize) -> Vec<Tensor> {
-        self.cargo.remove(&(channel, microbatch, peer)).expect("asked for before it arrived")
+        let cargo = self.cargo.remove(&(channel, microbatch, peer));
+        let cargo = cargo.expect("asked for before it arrived");
+        self.waiting -= bytes(&cargo);
+        cargo
     }
 
     /// The first of `peers` that has no free buffer.
@@ -65,8 +74,17 @@ impl Mailbox {
         *self.credits.get_mut(&(channel, peer)).expect("channels are in the plan") += 1;
     }
 
-    /// Bytes of cargo not yet taken.
-    pub fn bytes(&self) -> usize {
-        self.cargo.values().flatten().map(|tensor| tensor.bytes().len()).sum()
+    /// Forgets how much there was in the last step; early cargo of this one is already here.
+    pub fn begin(&mut self) {
+        self.most = self.waiting;
     }
+
+    /// The most bytes of cargo that waited at once in this step.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+}
+
+fn bytes(cargo: &[Tensor]) -> u64 {
+    cargo.iter().map(|tensor| tensor.bytes().len() as u64).sum()
 }

@@ -3,22 +3,24 @@
 //! The order of messages does not matter: lanes are joined when all are there, by a fixed tree,
 //! and an update needs nothing but the joined gradient and the verdict.
 
+use graphs::memory::{ActorMemory, Fixed, Reserve};
 use ops::{Op, Rule, Tensor, optim::State};
 
 use crate::{
     board::Doing,
     message::Message,
-    report::{Hash, Joined, Report},
+    report::{Hash, Joined, Measured, Report},
     verdict::Verdict,
-    worker::{Phase, Worker},
+    worker::Worker,
 };
 
 impl Worker {
     /// After the last instruction: reports what was seen and sends gradients to their owners.
     pub(crate) fn finish_program(&mut self) {
+        let memory = Box::new(self.measured());
         self.units.clear();
         let seen = std::mem::take(&mut self.seen);
-        self.post().report(Report::Computed { from: self.me, seen });
+        self.post().report(Report::Computed { from: self.me, seen, memory });
         self.write_board(Doing::Working("sending gradients to their owners".into()));
         let first_lane = self.holdings.first_lane;
         for parameter in self.trained(false) {
@@ -35,6 +37,25 @@ impl Worker {
         self.write_board(Doing::Waiting("gradients of others and the verdict".into()));
     }
 
+    /// What the program held, in the plan's terms.
+    fn measured(&mut self) -> Measured {
+        let units = self.units.values().flat_map(|(tokens, targets)| [tokens, targets]);
+        let inputs = units.map(|tensor| tensor.bytes().len() as u64).sum();
+        let trail = std::mem::take(&mut self.trail);
+        let peak = self.flights.tide.peak();
+        let first = self.brief.plan.first_number(self.me.stage, self.me.side);
+        let actor = ActorMemory {
+            address: self.me,
+            fixed: Fixed { inputs, ..self.holdings.fixed() },
+            reserve: Reserve { messages: self.mailbox.most(), reduction: 0 },
+            peak,
+            number: first + peak.instruction,
+            alive: Vec::new(),
+            levels: trail.levels,
+        };
+        Measured { actor, trail: trail.classes, rows: trail.rows }
+    }
+
     /// Parameters held here that a gradient trains; only the owned ones if asked.
     fn trained(&self, owned: bool) -> Vec<usize> {
         let parameters = self.brief.graph.parameters();
@@ -49,7 +70,8 @@ impl Worker {
     pub(crate) fn collect(&mut self, parameter: usize, first_lane: usize, lanes: Vec<Tensor>) {
         let arrived = self.phase.lanes.entry(parameter).or_default();
         arrived.extend(lanes.into_iter().enumerate().map(|(i, lane)| (first_lane + i, lane)));
-        if arrived.len() < self.brief.plan.batch.lanes {
+        let own = self.me.lanes(&self.brief.plan.mesh, &self.brief.plan.batch).len();
+        if arrived.len() < own * self.brief.shares[parameter].holders.len() {
             return;
         }
         let lanes = self.phase.lanes.remove(&parameter).unwrap_or_default();
@@ -139,9 +161,9 @@ impl Worker {
             return;
         }
         if let Some(parameters) = self.phase.updated.take() {
-            self.phase = Phase::default();
+            let received = std::mem::take(&mut self.phase).received;
             self.write_board(Doing::Resting);
-            self.post().report(Report::Updated { from: self.me, parameters });
+            self.post().report(Report::Updated { from: self.me, parameters, received });
         }
     }
 

@@ -6,9 +6,9 @@
 use std::sync::mpsc::Sender;
 
 use actix::Recipient;
-use graphs::mesh::Mesh;
+use graphs::{address::Address, mesh::Mesh};
 
-use crate::{address::Address, message::Message, report::Report};
+use crate::{message::Message, report::Report};
 
 /// The way messages travel.
 pub enum Transport {

@@ -3,16 +3,17 @@
 use std::{ops::Range, time::Instant};
 
 use graphs::{
-    model::{NodeId, Source},
+    flight::{Flight, Made, Task, reads_unit},
+    model::{ModelGraph, NodeId, Port},
     plan::{Instruction, Side},
 };
-use ops::Observed;
+use ops::{Observed, Tensor};
 
 use crate::{
     board::Doing,
-    flight::{Flight, Port},
+    flights::FlightKey,
     report::Seen,
-    worker::{FlightKey, Worker},
+    worker::{Trail, Worker},
 };
 
 impl Worker {
@@ -20,6 +21,9 @@ impl Worker {
     pub(crate) fn start_step(&mut self) {
         self.counter = Some(0);
         self.seen = Seen::default();
+        self.trail = Trail::default();
+        self.flights.begin();
+        self.mailbox.begin();
         kernels::gemm::time::take();
     }
 
@@ -34,9 +38,19 @@ impl Worker {
             if let Some(wanted) = self.wanted(instruction) {
                 return self.write_board(Doing::Waiting(wanted));
             }
+            self.flights.tide.start(self.counter.unwrap_or(0));
             self.run(instruction);
+            self.note_memory();
             self.brief.board.moved();
             self.counter = self.counter.map(|counter| counter + 1);
+        }
+    }
+
+    /// Writes down what the instruction left in memory, if the cluster audits.
+    fn note_memory(&mut self) {
+        if self.brief.audit {
+            self.trail.levels.push(self.flights.tide.level());
+            self.trail.classes.push(*self.flights.tide.live());
         }
     }
 
@@ -90,10 +104,6 @@ impl Worker {
         (chunk, visit, microbatch, source)
     }
 
-    pub(crate) fn flight(&mut self, key: FlightKey) -> &mut Flight {
-        self.flights.entry(key).or_default()
-    }
-
     fn compute(&mut self, instruction: Instruction, source: usize) {
         match instruction {
             Instruction::Forward { chunk, segment, microbatch } => {
@@ -110,77 +120,85 @@ impl Worker {
     }
 
     fn forward(&mut self, key: FlightKey, segment: usize) {
-        let (chunk, _, microbatch, source) = key;
-        let mut flight = self.flights.remove(&key).unwrap_or_default();
-        if self.reads_unit(chunk, segment) {
-            flight.unit = self.units.get(&microbatch).cloned();
+        let (chunk, visit, microbatch, source) = key;
+        let unit = self.units.get(&microbatch).filter(|_| self.reads_unit(chunk, segment));
+        let unit = unit.cloned();
+        let (brief, at) = (&self.brief, self.brief.context());
+        let ends = self.me.side == Side::Stage && segment == brief.plan.chunks[chunk].visits.len();
+        let handed = self.boundaries.get(chunk).filter(|_| ends && brief.plan.is_local(chunk));
+        let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
+        let mut observed = Vec::new();
+        let mut run = |task: &Task, inputs: &[Tensor]| {
+            let done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
+            observed.extend(done.observed.map(|seen| (task.node, seen)));
+            let (saved_input, saved_weight) = (done.saved.input, done.saved.weight);
+            Made { outputs: done.outputs, saved_input, saved_weight }
+        };
+        let output = self.flights.edit(key, |flight| {
+            if let Some(unit) = unit {
+                flight.set_unit(unit);
+            }
+            flight.forward(&brief.graph, tasks, &mut run);
+            let output = handed.map(|port| flight.value(*port).clone());
+            if ends {
+                leave(
+                    flight,
+                    &brief.graph,
+                    self.boundaries.get(chunk).filter(|_| output.is_none()),
+                );
+            }
+            output
+        });
+        if let (Some(&port), Some(output)) = (handed, output) {
+            let next = (chunk + 1, visit, microbatch, source);
+            self.flights.edit(next, |flight| flight.put(&brief.graph, port, output));
         }
-        let brief = &self.brief;
-        let tasks = &self.tasks[&(chunk, segment)];
-        let values = |node| self.holdings.values(node);
-        let observed = flight.forward(&brief.graph, &brief.context(), tasks, &values);
         let unit = self.unit(microbatch, source);
         observed.into_iter().for_each(|(node, seen)| self.note(node, seen, unit));
-        self.flights.insert(key, flight);
-        if self.me.side == Side::Stage && segment == self.brief.plan.chunks[chunk].visits.len() {
-            self.leave_chunk(key);
-        }
-        let bytes = self.flights.values().map(Flight::bytes).sum::<usize>();
-        let bytes = bytes + self.mailbox.bytes() + self.holdings.bytes();
-        self.seen.peak_bytes = self.seen.peak_bytes.max(bytes);
-    }
-
-    /// After the last node of a chunk: keeps its output, drops the rest, hands the output over if
-    /// the next chunk is here too.
-    fn leave_chunk(&mut self, key: FlightKey) {
-        let (chunk, visit, microbatch, source) = key;
-        let last = chunk + 1 == self.brief.plan.chunks.len();
-        let output = (!last).then(|| self.boundary(chunk));
-        let value = output.map(|port| self.flight(key).value(port).clone());
-        self.flight(key).clear_values();
-        if let (Some(port), Some(value)) = (output, value) {
-            let next = if self.is_local(chunk) { chunk + 1 } else { chunk };
-            self.flight((next, visit, microbatch, source)).put(port, value);
-        }
     }
 
     fn backward_input(&mut self, key: FlightKey, segment: usize) {
         let (chunk, visit, microbatch, source) = key;
-        let mut flight = self.flights.remove(&key).expect("F runs before I");
-        let brief = &self.brief;
-        let values = |node| self.holdings.values(node);
-        let tasks = &self.tasks[&(chunk, segment)];
-        flight.backward_input(&brief.graph, &brief.context(), tasks, &values);
-        self.flights.insert(key, flight);
-        let first = self.me.side == Side::Stage && segment == 0 && chunk > 0;
-        if first && self.is_local(chunk - 1) {
-            let port = self.boundary(chunk - 1);
-            let gradient = self.flight(key).take_gradient(port);
-            self.flight((chunk - 1, visit, microbatch, source)).add_gradient(port, gradient);
+        let (brief, at) = (&self.brief, self.brief.context());
+        let first = self.me.side == Side::Stage && segment == 0;
+        let before = chunk.checked_sub(1).filter(|before| first && brief.plan.is_local(*before));
+        let handed = before.map(|before| self.boundaries[before]);
+        let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
+        let mut run = |task: &Task, saved: &[Tensor], dy: &[Tensor]| {
+            task.op.operator().backward_input(&at, &holdings.values(task.node), saved, dy)
+        };
+        let gradient = self.flights.edit(key, |flight| {
+            flight.backward_input(&brief.graph, tasks, &mut run);
+            handed.map(|port| (port, flight.take_gradient(port)))
+        });
+        if let (Some(before), Some((port, gradient))) = (before, gradient) {
+            let next = (before, visit, microbatch, source);
+            self.flights.edit(next, |flight| flight.add_gradient(port, gradient));
         }
     }
 
     fn backward_weight(&mut self, key: FlightKey, segment: usize) {
         let (chunk, _, microbatch, source) = key;
-        let mut flight = self.flights.remove(&key).expect("F runs before W");
-        let lane = self.brief.plan.batch.lane(self.unit(microbatch, source));
-        let context = self.brief.context();
-        for task in self.tasks[&(chunk, segment)].iter().rev() {
-            if self.brief.graph.node(task.node).parameters.is_empty() {
-                continue;
+        let (brief, at) = (&self.brief, self.brief.context());
+        let unit = self.unit(microbatch, source);
+        let lane = self.me.lane(&brief.plan.mesh, &brief.plan.batch, unit);
+        let tasks = self.tasks[&(chunk, segment)].iter().rev();
+        let trained = |task: &&Task| !brief.graph.node(task.node).parameters.is_empty();
+        let tasks: Vec<&Task> = tasks.filter(trained).collect();
+        for task in &tasks {
+            self.flights.open_lanes(self.holdings.open_lane(task.node, lane));
+        }
+        let holdings = &mut self.holdings;
+        self.flights.edit(key, |flight| {
+            for task in tasks {
+                let values = holdings.values(task.node);
+                let mut sums = holdings.take_lane(task.node, lane);
+                flight.backward_weight(task.node, |saved, dy| {
+                    task.op.operator().backward_weight(&at, &values, saved, dy, &mut sums);
+                });
+                holdings.put_lane(task.node, lane, sums);
             }
-            let values = self.holdings.values(task.node);
-            let mut sums = self.holdings.take_lane(task.node, lane);
-            flight.backward_weight(&context, task, &values, &mut sums);
-            self.holdings.put_lane(task.node, lane, sums);
-        }
-        self.keep_if_alive(key, flight);
-    }
-
-    pub(crate) fn keep_if_alive(&mut self, key: FlightKey, flight: Flight) {
-        if !flight.is_empty() {
-            self.flights.insert(key, flight);
-        }
+        });
     }
 
     /// The unit of the step that a microbatch of a source rank is.
@@ -211,19 +229,22 @@ impl Worker {
     }
 
     fn reads_unit(&self, chunk: usize, segment: usize) -> bool {
-        let inputs = |node: NodeId| self.brief.graph.node(node).inputs.iter();
-        let unit = |source: &Source| matches!(source, Source::Tokens | Source::Targets);
-        self.me.side == Side::Stage
-            && self.tasks[&(chunk, segment)].iter().any(|task| inputs(task.node).any(unit))
+        let tasks = &self.tasks[&(chunk, segment)];
+        self.me.side == Side::Stage && reads_unit(&self.brief.graph, tasks)
     }
 
     /// The one output that crosses from a chunk to the next.
     pub(crate) fn boundary(&self, chunk: usize) -> Port {
         self.boundaries[chunk]
     }
+}
 
-    fn is_local(&self, chunk: usize) -> bool {
-        let chunks = &self.brief.plan.chunks;
-        chunks[chunk].stage == chunks[chunk + 1].stage
+/// After the last node of a chunk: drops what only the forward pass needed, and keeps the output
+/// that is to be sent.
+fn leave(flight: &mut Flight<Tensor>, graph: &ModelGraph, sent: Option<&Port>) {
+    let output = sent.map(|port| (*port, flight.value(*port).clone()));
+    flight.clear_values();
+    if let Some((port, value)) = output {
+        flight.put(graph, port, value);
     }
 }

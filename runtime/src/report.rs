@@ -1,9 +1,11 @@
 //! What actors tell the conductor, and what a step tells the user.
 
+use graphs::{
+    address::Address,
+    memory::{ActorMemory, Bytes, Rows},
+};
 use ops::Tensor;
 use serde::Serialize;
-
-use crate::address::Address;
 
 /// A message to the conductor.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub enum Report {
         from: Address,
         /// What it saw on the way.
         seen: Seen,
+        /// What it held on the way.
+        memory: Box<Measured>,
     },
     /// An owner has joined all gradients of its parameters.
     Joined {
@@ -33,6 +37,8 @@ pub enum Report {
         from: Address,
         /// Hash of every parameter it owns; empty unless the cluster audits.
         parameters: Vec<(usize, Hash)>,
+        /// Bytes of the gradient sums that others have sent it.
+        received: u64,
     },
     /// An owner's values and optimizer states by name.
     Snapshot {
@@ -79,8 +85,28 @@ pub struct Seen {
     pub busy_seconds: f64,
     /// Seconds of those spent in matrix products.
     pub product_seconds: f64,
-    /// Most bytes held at once: weights, states, gradients, saved activations.
-    pub peak_bytes: usize,
+}
+
+/// What a compute actor held during a step.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// In the plan's terms; messages are those that came, not those that could.
+    pub actor: ActorMemory,
+    /// What each instruction left alive, if the cluster audits.
+    pub trail: Vec<Bytes>,
+    /// Rows of each source by chunk, visit and microbatch, if the cluster audits.
+    pub rows: Vec<((usize, usize, usize), Vec<u64>)>,
+}
+
+/// What all compute actors held during a step.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryReport {
+    /// Every actor, in the order of addresses.
+    pub actors: Vec<ActorMemory>,
+    /// What each instruction of each actor left alive, if the cluster audits.
+    pub trails: Vec<Vec<Bytes>>,
+    /// Where rows went, if the cluster audits; the scan of the plan takes them.
+    pub rows: Rows,
 }
 
 /// One finished step, as metrics record it.
@@ -111,10 +137,14 @@ pub struct StepReport {
     pub bubble: f64,
     /// Share of the busy time spent in matrix products.
     pub matmul_share: f64,
-    /// Most bytes held at once, summed over actors.
+    /// Most bytes each actor held at once, summed over actors: parameters, states, gradients,
+    /// activations and messages.
     pub memory_bytes: usize,
     /// Most loaded expert over the mean, worst layer; 1 is perfect balance, 0 without experts.
     pub load_max_over_mean: f64,
+    /// What each actor held.
+    #[serde(skip)]
+    pub memory: MemoryReport,
     /// Hashes of this step, if the cluster audits.
     #[serde(skip)]
     pub audit: Audit,

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use graphs::plan::Side;
+use graphs::{address::Address, plan::Side};
 use ops::Op;
 
 use crate::{
-    address::Address,
     brief::Brief,
     error::RunError,
-    report::{Audit, Hash, Joined, Seen, StepReport},
+    report::{Audit, Hash, Joined, Measured, MemoryReport, Seen, StepReport},
     verdict::Verdict,
 };
 
@@ -29,7 +28,7 @@ pub(crate) struct Tally<'a> {
     busy_seconds: f64,
     product_seconds: f64,
     compute_span: Duration,
-    memory_bytes: usize,
+    memory: BTreeMap<Address, Measured>,
     parameters: Vec<Option<Hash>>,
 }
 
@@ -48,12 +47,12 @@ impl<'a> Tally<'a> {
             busy_seconds: 0.0,
             product_seconds: 0.0,
             compute_span: Duration::ZERO,
-            memory_bytes: 0,
+            memory: BTreeMap::new(),
             parameters: vec![None; brief.graph.parameters().len()],
         }
     }
 
-    pub fn computed(&mut self, from: Address, seen: Seen, elapsed: Duration) {
+    pub fn computed(&mut self, from: Address, seen: Seen, memory: Measured, elapsed: Duration) {
         self.losses.extend(seen.losses.into_iter().map(|(unit, sum, n)| (unit, (sum, n))));
         for (clip, logits) in seen.max_logits {
             let most = &mut self.max_logits[clip];
@@ -67,7 +66,7 @@ impl<'a> Tally<'a> {
         }
         self.busy_seconds += seen.busy_seconds;
         self.product_seconds += seen.product_seconds;
-        self.memory_bytes += seen.peak_bytes;
+        self.memory.insert(from, memory);
         self.computed += 1;
         if from.side == Side::Stage {
             self.compute_span = elapsed;
@@ -79,7 +78,10 @@ impl<'a> Tally<'a> {
         self.owners_joined += 1;
     }
 
-    pub fn updated(&mut self, parameters: Vec<(usize, Hash)>) {
+    pub fn updated(&mut self, from: Address, parameters: Vec<(usize, Hash)>, received: u64) {
+        if let Some(memory) = self.memory.get_mut(&from) {
+            memory.actor.reserve.reduction = received;
+        }
         for (parameter, hash) in parameters {
             self.parameters[parameter] = Some(hash);
         }
@@ -129,9 +131,10 @@ impl<'a> Tally<'a> {
     }
 
     /// The figures of the finished step.
-    pub fn report(self, step: u64, tokens: u64, lr: f64, elapsed: Duration) -> StepReport {
+    pub fn report(mut self, step: u64, tokens: u64, lr: f64, elapsed: Duration) -> StepReport {
         let seconds = elapsed.as_secs_f64();
         let span = self.compute_span.as_secs_f64() * self.brief.plan.mesh.ranks() as f64;
+        let memory = self.memory_report();
         let heads = || self.max_logits.iter().flatten().copied();
         let tau = self.brief.optimizer.qk_clip();
         StepReport {
@@ -147,10 +150,23 @@ impl<'a> Tally<'a> {
             step_seconds: seconds,
             bubble: (1.0 - self.busy_seconds / span).max(0.0),
             matmul_share: self.product_seconds / self.busy_seconds.max(f64::MIN_POSITIVE),
-            memory_bytes: self.memory_bytes,
+            memory_bytes: memory.actors.iter().map(|actor| actor.total() as usize).sum(),
             load_max_over_mean: self.imbalance(),
+            memory,
             audit: self.audit(),
         }
+    }
+
+    fn memory_report(&mut self) -> MemoryReport {
+        let mut report = MemoryReport::default();
+        for (address, measured) in std::mem::take(&mut self.memory) {
+            report.actors.push(measured.actor);
+            report.trails.push(measured.trail);
+            for (visit, by_source) in measured.rows {
+                report.rows.insert(address, visit, by_source);
+            }
+        }
+        report
     }
 
     fn imbalance(&self) -> f64 {

@@ -12,14 +12,19 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler};
-use graphs::plan::{Instruction, Side};
+use graphs::{
+    address::Address,
+    flight::{self, Task},
+    memory::{Bytes, Level},
+    model::Port,
+    plan::{Instruction, Side},
+};
 use ops::Tensor;
 
 use crate::{
-    address::Address,
     board::Doing,
     brief::Brief,
-    flight::{Flight, Port, Task},
+    flights::{FlightKey, Flights},
     holdings::Holdings,
     init::Initial,
     mailbox::Mailbox,
@@ -27,9 +32,6 @@ use crate::{
     post::{Connect, Post},
     report::{Hash, Joined, Report, Seen},
 };
-
-/// Chunk, visit (0 on the stage side), microbatch, source rank (own rank on the stage side).
-pub(crate) type FlightKey = (usize, usize, usize, usize);
 
 /// One compute actor. Every field is written and read by this actor's thread alone.
 pub struct Worker {
@@ -46,7 +48,7 @@ pub struct Worker {
     /// Tokens and targets by microbatch, from the loader; at most one step of them.
     pub(crate) units: BTreeMap<usize, (Tensor, Tensor)>,
     /// Microbatches between their first `F` and their last `W`.
-    pub(crate) flights: BTreeMap<FlightKey, Flight>,
+    pub(crate) flights: Flights,
     /// Row offsets of the groups, for visits under way: written by dispatch, dropped by its
     /// gradients' return.
     pub(crate) splits: BTreeMap<FlightKey, Vec<usize>>,
@@ -54,8 +56,21 @@ pub struct Worker {
     pub(crate) counter: Option<usize>,
     /// Collected during the program, reported at its end.
     pub(crate) seen: Seen,
+    /// What an auditing cluster wants to know of each instruction of the step.
+    pub(crate) trail: Trail,
     /// The optimizer phase.
     pub(crate) phase: Phase,
+}
+
+/// The memory of an actor, instruction by instruction; written only by a cluster that audits.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    /// Most bytes of what comes and goes, and those left.
+    pub(crate) levels: Vec<Level>,
+    /// What is left, by class.
+    pub(crate) classes: Vec<Bytes>,
+    /// Rows of each source, by chunk, visit and microbatch.
+    pub(crate) rows: Vec<((usize, usize, usize), Vec<u64>)>,
 }
 
 /// What an actor has collected so far in this phase; empty during the program.
@@ -67,6 +82,8 @@ pub(crate) struct Phase {
     pub(crate) joined: BTreeMap<usize, Vec<f32>>,
     /// Reports of the joined gradients, sent when all are there.
     pub(crate) reports: Vec<Joined>,
+    /// Bytes of the lanes that others have sent in this step.
+    pub(crate) received: u64,
     /// Values that have come from other owners in this step.
     pub(crate) installed: usize,
     /// Hashes of updated parameters, set once the own updates are done.
@@ -79,8 +96,7 @@ impl Worker {
         let holdings = Holdings::new(&brief, me, initial);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
-        let ends = brief.plan.chunks.iter().map(|chunk| chunk.nodes.end);
-        let boundaries = ends.flat_map(|end| brief.graph.crossing(end)).collect();
+        let boundaries = flight::boundaries(&brief.plan, &brief.graph);
         Worker {
             me,
             brief,
@@ -90,10 +106,11 @@ impl Worker {
             tasks,
             boundaries,
             units: BTreeMap::new(),
-            flights: BTreeMap::new(),
+            flights: Flights::default(),
             splits: BTreeMap::new(),
             counter: None,
             seen: Seen::default(),
+            trail: Trail::default(),
             phase: Phase::default(),
         }
     }
@@ -122,6 +139,8 @@ impl Worker {
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),
             Message::Gradient { parameter, first_lane, lanes } => {
+                let bytes = |lane: &Tensor| lane.bytes().len() as u64;
+                self.phase.received += lanes.iter().map(bytes).sum::<u64>();
                 self.collect(parameter, first_lane, lanes);
             }
             Message::Verdict(verdict) => self.update(&verdict),
@@ -179,25 +198,16 @@ pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
 }
 
 fn tasks(brief: &Brief, me: Address) -> BTreeMap<(usize, usize), Vec<Task>> {
+    let (plan, graph) = (&brief.plan, &brief.graph);
     let mut tasks = BTreeMap::new();
-    for (number, chunk) in brief.plan.chunks.iter().enumerate() {
-        if chunk.stage != me.stage {
-            continue;
-        }
-        match me.side {
-            Side::Stage => {
-                for (segment, nodes) in chunk.segments.iter().enumerate() {
-                    let task =
-                        |node: &usize| Task { node: *node, op: brief.graph.node(*node).op.clone() };
-                    tasks.insert((number, segment), nodes.iter().map(task).collect());
-                }
-            }
-            Side::Experts => {
-                for (index, visit) in chunk.visits.iter().enumerate() {
-                    let task = |(node, op): &(usize, ops::Op)| Task { node: *node, op: op.clone() };
-                    tasks.insert((number, index), visit.nodes.iter().map(task).collect());
-                }
-            }
+    for (number, chunk) in plan.chunks.iter().enumerate().filter(|(_, c)| c.stage == me.stage) {
+        let segments = match me.side {
+            Side::Stage => chunk.segments.len(),
+            Side::Experts => chunk.visits.len(),
+        };
+        for segment in 0..segments {
+            let nodes = flight::tasks(plan, graph, me.side, number, segment);
+            tasks.insert((number, segment), nodes);
         }
     }
     tasks

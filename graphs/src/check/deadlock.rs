@@ -4,7 +4,10 @@
 //! - *order*: the instruction before it on its actor;
 //! - *data*: a receive after the send of its token;
 //! - *credit*: the send of token `n + credits` after token `n` has been used, which is when the
-//!   instruction after its receive is done.
+//!   instruction after its receive is done;
+//! - *communicator*: a receive after that of the message which either end has issued before on the
+//!   same communicator, since a communicator carries one message after another and a send and
+//!   its receive are one operation.
 //!
 //! If the graph has no cycle, then at any time some event that has not happened has nothing left
 //! to wait for, so the plan ends, however long things take.
@@ -13,24 +16,10 @@
 //! a token of an all-to-all is received when all ranks have sent it. So the graph of all ranks
 //! maps onto this one, event by event and edge by edge, and a cycle in it would be one here.
 
-use petgraph::{
-    Direction,
-    algo::toposort,
-    graph::{DiGraph, NodeIndex},
+use crate::{
+    check::events::{Cause, Event, Events, Issued, Run, Wait},
+    plan::{Cargo, ChannelId, Instruction, Plan, Side},
 };
-
-use crate::plan::{Cargo, ChannelId, Instruction, Plan, Side};
-
-/// An instruction of a plan: stage, side, position.
-type Event = (usize, Side, usize);
-
-/// Why one event comes after another.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cause {
-    Order,
-    Data(ChannelId),
-    Credit(ChannelId),
-}
 
 /// A ring of actors that would wait for each other for ever.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,6 +29,8 @@ pub struct Deadlock {
     pub story: Vec<String>,
     /// A channel that breaks the ring if it gets one more credit.
     pub credit: Option<ChannelId>,
+    /// Whether the ring goes through a communicator that channels share.
+    pub shares: bool,
 }
 
 /// Proves that the plan cannot hang.
@@ -48,177 +39,113 @@ pub struct Deadlock {
 ///
 /// [`Deadlock`], with one ring.
 pub fn deadlock(plan: &Plan) -> Result<(), Deadlock> {
-    let graph = events(plan);
-    match toposort(&graph, None) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(tell(plan, &graph, &ring(&graph))),
+    let events = Events::new(plan);
+    let credits: Vec<usize> = plan.channels.iter().map(|channel| channel.credits).collect();
+    match Run::new(&events).until_stuck(&credits) {
+        None => Ok(()),
+        Some(ring) => Err(Teller { plan, events: &events }.tell(&ring)),
     }
 }
 
-/// The event graph; nodes are in the order of stage, side, position.
-fn events(plan: &Plan) -> DiGraph<Event, Cause> {
-    let mut graph = DiGraph::new();
-    let mut ends: Vec<Ends> = vec![Ends::default(); plan.channels.len()];
-    for (stage, sides) in plan.programs.iter().enumerate() {
-        for (side, program) in [Side::Stage, Side::Experts].into_iter().zip(sides) {
-            let mut before: Option<(NodeIndex, Instruction)> = None;
-            for (index, &instruction) in program.instructions.iter().enumerate() {
-                let event = graph.add_node((stage, side, index));
-                match instruction {
-                    Instruction::Send { channel, microbatch } => {
-                        ends[channel].sent.push((microbatch, event));
-                    }
-                    Instruction::Receive { channel, microbatch } => {
-                        ends[channel].received.push((microbatch, event));
-                    }
-                    _ => {}
-                }
-                if let Some((last, instruction)) = before {
-                    graph.add_edge(last, event, Cause::Order);
-                    if let Instruction::Receive { channel, microbatch } = instruction {
-                        ends[channel].used.push((microbatch, event));
-                    }
-                }
-                before = Some((event, instruction));
+/// Puts a ring into words.
+struct Teller<'a> {
+    plan: &'a Plan,
+    events: &'a Events<'a>,
+}
+
+impl Teller<'_> {
+    fn tell(&self, ring: &[Wait]) -> Deadlock {
+        let mut story: Vec<String> = ring.iter().map(|wait| self.line(wait)).collect();
+        let credits = ring.iter().filter_map(|wait| match wait.cause {
+            Cause::Credit(channel) => Some(channel),
+            Cause::Data(_) | Cause::Common(..) => None,
+        });
+        let credit = credits.min();
+        let shares = ring.iter().any(|wait| matches!(wait.cause, Cause::Common(..)));
+        story.push(match credit {
+            Some(channel) => {
+                let Words { from, cargo, .. } = self.words(channel);
+                format!("one more credit for {cargo} from {from} would break the ring")
             }
-        }
-    }
-    for (channel, ends) in ends.iter().enumerate() {
-        ends.connect(&mut graph, channel, plan.channels[channel].credits);
-    }
-    graph
-}
-
-/// Events of one channel, as (microbatch, event), in program order.
-#[derive(Clone, Debug, Default)]
-struct Ends {
-    sent: Vec<(usize, NodeIndex)>,
-    received: Vec<(usize, NodeIndex)>,
-    used: Vec<(usize, NodeIndex)>,
-}
-
-impl Ends {
-    fn connect(&self, graph: &mut DiGraph<Event, Cause>, channel: ChannelId, credits: usize) {
-        let by_microbatch = |ends: &[(usize, NodeIndex)]| {
-            ends.iter().copied().collect::<std::collections::BTreeMap<_, _>>()
-        };
-        let (received, used) = (by_microbatch(&self.received), by_microbatch(&self.used));
-        for (token, (microbatch, sent)) in self.sent.iter().enumerate() {
-            if let Some(&received) = received.get(microbatch) {
-                graph.add_edge(*sent, received, Cause::Data(channel));
+            None if shares => "no credit can break the ring: the ends of a communicator issue \
+                               messages in different orders; a communicator for each channel \
+                               (communicators: PerEdge) would"
+                .into(),
+            None => {
+                "no credit can break the ring: the order of work itself waits for itself".into()
             }
-            let later = token.checked_add(credits).and_then(|token| self.sent.get(token));
-            if let (Some(&used), Some(&(_, later))) = (used.get(microbatch), later) {
-                graph.add_edge(used, later, Cause::Credit(channel));
-            }
-        }
+        });
+        Deadlock { story, credit, shares }
     }
-}
 
-/// A cycle of a graph that has one, each event after the next.
-fn ring(graph: &DiGraph<Event, Cause>) -> Vec<NodeIndex> {
-    let mut waiting: Vec<usize> = graph
-        .node_indices()
-        .map(|event| graph.edges_directed(event, Direction::Incoming).count())
-        .collect();
-    let mut ready: Vec<NodeIndex> =
-        graph.node_indices().filter(|event| waiting[event.index()] == 0).collect();
-    while let Some(event) = ready.pop() {
-        for next in graph.neighbors(event) {
-            waiting[next.index()] -= 1;
-            if waiting[next.index()] == 0 {
-                ready.push(next);
+    fn line(&self, wait: &Wait) -> String {
+        let late = self.microbatch(wait.event);
+        match wait.cause {
+            Cause::Data(channel) => {
+                let Words { from, to, cargo } = self.words(channel);
+                format!("{to} waits for {cargo} of microbatch {late} from {from}")
             }
-        }
-    }
-    let stuck = |event: &NodeIndex| waiting[event.index()] > 0;
-    let mut seen = vec![usize::MAX; graph.node_count()];
-    let (mut path, mut at) = (Vec::new(), graph.node_indices().find(stuck));
-    while let Some(event) = at.filter(|event| seen[event.index()] == usize::MAX) {
-        seen[event.index()] = path.len();
-        path.push(event);
-        at = graph.neighbors_directed(event, Direction::Incoming).find(stuck);
-    }
-    at.map_or(Vec::new(), |event| path.split_off(seen[event.index()]))
-}
-
-/// Tells a ring as a story and finds the credit that would break it.
-fn tell(plan: &Plan, graph: &DiGraph<Event, Cause>, ring: &[NodeIndex]) -> Deadlock {
-    let (mut story, mut credit) = (Vec::new(), None);
-    for (position, &event) in ring.iter().enumerate() {
-        let before = ring[(position + 1) % ring.len()];
-        let mut causes = graph.edges_connecting(before, event).map(|edge| *edge.weight());
-        let cause = causes.find(|cause| *cause != Cause::Order).unwrap_or(Cause::Order);
-        match cause {
-            Cause::Order => {}
-            Cause::Data(channel) => story.push(data(plan, graph[event], channel)),
             Cause::Credit(channel) => {
-                credit = credit.min(Some(channel)).or(Some(channel));
-                story.push(starved(plan, graph[event], graph[before], channel));
+                let Words { from, to, cargo } = self.words(channel);
+                // What is needed is the use of the token, right after its receive.
+                let used = self.microbatch(wait.needs.saturating_sub(1));
+                let credits = self.plan.channels[channel].credits;
+                format!(
+                    "{from} may send {cargo} of microbatch {late} when {to} has used microbatch \
+                     {used} (credits: {credits})"
+                )
+            }
+            Cause::Common(channel, Issued { channel: first, microbatch, by }) => {
+                let Words { from, to, cargo } = self.words(channel);
+                let (by, before) = (actor(by), self.words(first).cargo);
+                format!(
+                    "{to} waits for {cargo} of microbatch {late} from {from}, since {by} has \
+                     issued {before} of microbatch {microbatch} earlier on the same communicator"
+                )
             }
         }
     }
-    story.push(match credit {
-        Some(channel) => {
-            let Cell { from, cargo, .. } = cell(plan, channel);
-            format!("one more credit for {cargo} from {from} would break the ring")
+
+    fn microbatch(&self, event: Event) -> usize {
+        match self.events.instruction(event) {
+            Instruction::Receive { microbatch, .. }
+            | Instruction::Send { microbatch, .. }
+            | Instruction::Forward { microbatch, .. }
+            | Instruction::BackwardInput { microbatch, .. }
+            | Instruction::BackwardWeight { microbatch, .. } => microbatch,
         }
-        None => "no credit can break the ring: the order of work itself waits for itself".into(),
-    });
-    Deadlock { story, credit }
-}
+    }
 
-fn data(plan: &Plan, event: Event, channel: ChannelId) -> String {
-    let Cell { from, to, cargo } = cell(plan, channel);
-    format!("{to} waits for {cargo} of microbatch {} from {from}", microbatch(plan, event))
-}
-
-fn starved(plan: &Plan, event: Event, before: Event, channel: ChannelId) -> String {
-    let Cell { from, to, cargo } = cell(plan, channel);
-    let (stage, side, index) = before;
-    let receive = (stage, side, index.saturating_sub(1));
-    let (late, used) = (microbatch(plan, event), microbatch(plan, receive));
-    let credits = plan.channels[channel].credits;
-    format!(
-        "{from} may send {cargo} of microbatch {late} when {to} has used microbatch {used} \
-         (credits: {credits})"
-    )
+    fn words(&self, channel: ChannelId) -> Words {
+        let channel = &self.plan.channels[channel];
+        let cargo = match channel.cargo {
+            Cargo::Activations { chunk } => format!("the activations of chunk {chunk}"),
+            Cargo::Gradients { chunk } => format!("the gradients of chunk {chunk}"),
+            Cargo::Dispatch { chunk, visit } => format!("the rows of chunk {chunk} visit {visit}"),
+            Cargo::Combine { chunk, visit } => {
+                format!("the results of chunk {chunk} visit {visit}")
+            }
+            Cargo::CombineGradients { chunk, visit } => {
+                format!("the gradients of results of chunk {chunk} visit {visit}")
+            }
+            Cargo::DispatchGradients { chunk, visit } => {
+                format!("the gradients of rows of chunk {chunk} visit {visit}")
+            }
+        };
+        Words { from: actor(channel.from), to: actor(channel.to), cargo }
+    }
 }
 
 /// The words for a channel.
-struct Cell {
+struct Words {
     from: String,
     to: String,
     cargo: String,
 }
 
-fn cell(plan: &Plan, channel: ChannelId) -> Cell {
-    let channel = &plan.channels[channel];
-    let actor = |(stage, side): (usize, Side)| match side {
+fn actor((stage, side): (usize, Side)) -> String {
+    match side {
         Side::Stage => format!("stage {stage}"),
         Side::Experts => format!("the experts of stage {stage}"),
-    };
-    let cargo = match channel.cargo {
-        Cargo::Activations { chunk } => format!("the activations of chunk {chunk}"),
-        Cargo::Gradients { chunk } => format!("the gradients of chunk {chunk}"),
-        Cargo::Dispatch { chunk, visit } => format!("the rows of chunk {chunk} visit {visit}"),
-        Cargo::Combine { chunk, visit } => format!("the results of chunk {chunk} visit {visit}"),
-        Cargo::CombineGradients { chunk, visit } => {
-            format!("the gradients of results of chunk {chunk} visit {visit}")
-        }
-        Cargo::DispatchGradients { chunk, visit } => {
-            format!("the gradients of rows of chunk {chunk} visit {visit}")
-        }
-    };
-    Cell { from: actor(channel.from), to: actor(channel.to), cargo }
-}
-
-fn microbatch(plan: &Plan, (stage, side, index): Event) -> usize {
-    match plan.programs[stage][side as usize].instructions[index] {
-        Instruction::Receive { microbatch, .. }
-        | Instruction::Send { microbatch, .. }
-        | Instruction::Forward { microbatch, .. }
-        | Instruction::BackwardInput { microbatch, .. }
-        | Instruction::BackwardWeight { microbatch, .. } => microbatch,
     }
 }

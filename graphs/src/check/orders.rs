@@ -1,7 +1,5 @@
 //! Legality of orders, cell by cell.
 
-use std::collections::BTreeMap;
-
 use crate::{
     action::{Action, Work},
     bare::Cell,
@@ -55,6 +53,21 @@ pub enum OrderError {
         /// What has to come first.
         needs: Action,
     },
+    /// Far fewer cells than work.
+    #[error(
+        "stage {stage}: {cells} cells cannot hold the work of {chunks} chunks for {microbatches} \
+         microbatches"
+    )]
+    Sparse {
+        /// Stage of the row.
+        stage: usize,
+        /// Actions in the row.
+        cells: usize,
+        /// Chunks of the stage.
+        chunks: usize,
+        /// Microbatches of a step.
+        microbatches: usize,
+    },
     /// A chunk or microbatch that no cell has, though one has a later one.
     #[error("{what} {number} stands nowhere, but a later one does")]
     Gap {
@@ -90,7 +103,9 @@ impl OrderError {
     pub fn place(&self) -> (Option<usize>, Option<usize>) {
         match *self {
             OrderError::Empty | OrderError::Rows { .. } | OrderError::Gap { .. } => (None, None),
-            OrderError::Missing { stage, .. } => (Some(stage), None),
+            OrderError::Missing { stage, .. } | OrderError::Sparse { stage, .. } => {
+                (Some(stage), None)
+            }
             OrderError::Foreign { stage, cell, .. }
             | OrderError::Twice { stage, cell, .. }
             | OrderError::Early { stage, cell, .. }
@@ -136,55 +151,70 @@ pub fn orders(
     }
     let mut errors = Vec::new();
     for (stage, order) in orders.iter().enumerate() {
-        Row { places, microbatches, stage }.check(order, &mut errors);
+        let own = places.iter().enumerate().filter(|&(_, &place)| place == stage);
+        let chunks = own.map(|(chunk, _)| chunk).collect();
+        Row { chunks, microbatches, stage }.check(order, &mut errors);
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
+/// The smallest parts of the work of a chunk for a microbatch, in order.
+const WORKS: [Work; 3] = [Work::Forward, Work::BackwardInput, Work::BackwardWeight];
+
+/// How many times more work than cells is told part by part: files may name any numbers.
+const SPARSE: usize = 1 << 6;
+
 /// What the order of one stage must hold.
-struct Row<'a> {
-    places: &'a [usize],
+struct Row {
+    /// Chunks of the stage, in the order of the model.
+    chunks: Vec<usize>,
     microbatches: usize,
     stage: usize,
 }
 
-impl Row<'_> {
+impl Row {
     fn check(&self, order: &[Action], errors: &mut Vec<OrderError>) {
-        let stage = self.stage;
-        let mut done: BTreeMap<Action, usize> = BTreeMap::new();
+        let (stage, cells) = (self.stage, order.len());
+        let (chunks, microbatches) = (self.chunks.len(), self.microbatches);
+        if chunks.saturating_mul(microbatches) / SPARSE > cells + SPARSE {
+            errors.push(OrderError::Sparse { stage, cells, chunks, microbatches });
+            return;
+        }
+        let mut done: Vec<Option<usize>> = vec![None; WORKS.len() * chunks * microbatches];
         for (cell, &action) in order.iter().enumerate() {
-            if !self.holds(action) {
-                errors.push(OrderError::Foreign { stage, cell, action });
-                continue;
-            }
             for part in action.parts() {
-                if let Some(needs) = needs(part).filter(|needs| !done.contains_key(needs)) {
+                let Some(slot) = self.slot(part) else {
+                    errors.push(OrderError::Foreign { stage, cell, action });
+                    break;
+                };
+                let is_missing =
+                    |it: &Action| self.slot(*it).is_none_or(|slot| done[slot].is_none());
+                let needs = needs(part).filter(is_missing);
+                if let Some(needs) = needs {
                     errors.push(OrderError::Early { stage, cell, action, needs });
                 }
-                if let Some(&first) = done.get(&part) {
-                    errors.push(OrderError::Twice { stage, cell, action, first });
+                match done[slot] {
+                    Some(first) => {
+                        errors.push(OrderError::Twice { stage, cell, action, first });
+                    }
+                    None => done[slot] = Some(cell),
                 }
-                done.entry(part).or_insert(cell);
             }
         }
-        for action in self.all().filter(|action| !done.contains_key(action)) {
-            errors.push(OrderError::Missing { stage, action });
-        }
+        let all = self.chunks.iter().flat_map(|&chunk| {
+            (0..microbatches)
+                .flat_map(move |microbatch| WORKS.map(|work| Action { chunk, work, microbatch }))
+        });
+        let missing = all.zip(&done).filter(|(_, done)| done.is_none());
+        errors.extend(missing.map(|(action, _)| OrderError::Missing { stage, action }));
     }
 
-    fn holds(&self, action: Action) -> bool {
-        self.places.get(action.chunk) == Some(&self.stage) && action.microbatch < self.microbatches
-    }
-
-    /// All that the stage has to do, in parts.
-    fn all(&self) -> impl Iterator<Item = Action> {
-        let works = [Work::Forward, Work::BackwardInput, Work::BackwardWeight];
-        let own = self.places.iter().enumerate().filter(|&(_, &stage)| stage == self.stage);
-        own.flat_map(move |(chunk, _)| {
-            (0..self.microbatches).flat_map(move |microbatch| {
-                works.into_iter().map(move |work| Action { chunk, work, microbatch })
-            })
-        })
+    /// The place of a part among all that the stage has to do, if it has to.
+    fn slot(&self, part: Action) -> Option<usize> {
+        let chunk = self.chunks.binary_search(&part.chunk).ok()?;
+        let work = WORKS.iter().position(|&work| work == part.work)?;
+        let microbatch = Some(part.microbatch).filter(|&it| it < self.microbatches)?;
+        Some((chunk * self.microbatches + microbatch) * WORKS.len() + work)
     }
 }
 

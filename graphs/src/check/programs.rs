@@ -3,16 +3,29 @@
 //! This knows what each instruction needs before it on its own actor, and nothing of how programs
 //! are written, so a pass that forgets or swaps something is caught here.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::{
-    plan::{Cargo, Instruction, Plan, Side},
-    route::Routes,
+    plan::{Cargo, Channel, ChannelId, Instruction, Plan, Side},
+    route::{self, Routes},
+    text,
 };
+
+mod slots;
+
+use slots::Slots;
 
 /// A mistake in a program; stages and instructions are counted from 0.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ProgramError {
+    /// A channel does not go where the cut of the model needs one.
+    #[error("channel {channel} is {got}; expected {expected}")]
+    Channel {
+        /// Index of the channel.
+        channel: ChannelId,
+        /// The channel that the plan has, in words.
+        got: String,
+        /// The channel that there has to be.
+        expected: String,
+    },
     /// An instruction stands twice.
     #[error("stage {stage}, {side:?}: instruction {index} repeats {instruction:?}")]
     Twice {
@@ -63,102 +76,107 @@ pub enum ProgramError {
     },
 }
 
-/// Checks the programs of all actors.
+/// Checks the channels, and the programs of all actors.
 ///
 /// # Errors
 ///
-/// All the [`ProgramError`]s there are, by stage, side and position.
+/// All the [`ProgramError`]s there are, by stage, side and position; if channels are wrong, those
+/// alone, since programs are written for channels.
 pub fn programs(plan: &Plan) -> Result<(), Vec<ProgramError>> {
-    let expected = expected(plan);
-    let mut errors = Vec::new();
-    for (stage, sides) in plan.programs.iter().enumerate() {
-        for (side, program) in [Side::Stage, Side::Experts].into_iter().zip(sides) {
-            let own = &expected[stage][side as usize];
-            let actor = Actor { plan, routes: Routes::new(&plan.channels), stage, side };
-            actor.check(&program.instructions, own, &mut errors);
+    let mut errors = channels(plan);
+    if errors.is_empty() {
+        let slots = Slots::new(plan);
+        let (routes, mut done) = (Routes::new(&plan.channels), slots.table());
+        for (stage, sides) in plan.programs.iter().enumerate() {
+            for (side, program) in [Side::Stage, Side::Experts].into_iter().zip(sides) {
+                let actor = Actor { plan, slots: &slots, routes: &routes, stage, side };
+                actor.check(&program.instructions, &mut done, &mut errors);
+            }
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-type Wanted = BTreeSet<Instruction>;
-
-/// What each actor has to do in a step, whatever the order.
-fn expected(plan: &Plan) -> Vec<[Wanted; 2]> {
-    let microbatches = plan.batch.microbatches(plan.mesh.data_ranks());
-    let mut wanted = vec![[Wanted::new(), Wanted::new()]; plan.programs.len()];
-    for microbatch in 0..microbatches {
-        for (chunk, it) in plan.chunks.iter().enumerate() {
-            for (side, segments) in [it.segments.len(), it.visits.len()].into_iter().enumerate() {
-                for segment in 0..segments {
-                    wanted[it.stage][side].extend([
-                        Instruction::Forward { chunk, segment, microbatch },
-                        Instruction::BackwardInput { chunk, segment, microbatch },
-                        Instruction::BackwardWeight { chunk, segment, microbatch },
-                    ]);
-                }
-            }
-        }
-        for (id, channel) in plan.channels.iter().enumerate() {
-            let ((from, here), (to, there)) = (channel.from, channel.to);
-            wanted[from][here as usize].insert(Instruction::Send { channel: id, microbatch });
-            wanted[to][there as usize].insert(Instruction::Receive { channel: id, microbatch });
-        }
-    }
-    wanted
+/// Channels that are not what the chunks need.
+fn channels(plan: &Plan) -> Vec<ProgramError> {
+    let needed = route::channels(&plan.chunks);
+    let ends = |channel: &Channel| (channel.from, channel.to, channel.cargo);
+    let count = needed.len().max(plan.channels.len());
+    let pairs = (0..count).map(|id| (id, plan.channels.get(id), needed.get(id)));
+    let wrong = pairs.filter(|(_, got, expected)| got.map(ends) != expected.map(ends));
+    wrong
+        .map(|(channel, got, expected)| ProgramError::Channel {
+            channel,
+            got: got.map_or("missing".into(), text::channel),
+            expected: expected.map_or("none".into(), text::channel),
+        })
+        .collect()
 }
 
 /// One actor and what it may know.
 struct Actor<'a> {
     plan: &'a Plan,
-    routes: Routes,
+    slots: &'a Slots<'a>,
+    routes: &'a Routes,
     stage: usize,
     side: Side,
 }
 
 impl Actor<'_> {
-    fn check(&self, program: &[Instruction], wanted: &Wanted, errors: &mut Vec<ProgramError>) {
+    /// Follows a program; `done` says of each instruction whether it has stood so far.
+    fn check(&self, program: &[Instruction], done: &mut [bool], errors: &mut Vec<ProgramError>) {
         let Actor { stage, side, .. } = *self;
-        let mut done: BTreeMap<Instruction, usize> = BTreeMap::new();
+        let mut different = 0;
         for (index, &instruction) in program.iter().enumerate() {
-            if !wanted.contains(&instruction) {
+            let Some(slot) = self.slots.find((stage, side), instruction) else {
                 errors.push(ProgramError::Foreign { stage, side, index, instruction });
                 continue;
-            }
-            for needs in self.needs(instruction) {
-                if !done.contains_key(&needs) {
+            };
+            for needs in self.needs(instruction).into_iter().flatten() {
+                let found = self.slots.find((stage, side), needs);
+                if !found.is_some_and(|slot| done[slot]) {
                     errors.push(ProgramError::Early { stage, side, index, instruction, needs });
                 }
             }
-            if done.insert(instruction, index).is_some() {
-                errors.push(ProgramError::Twice { stage, side, index, instruction });
+            match std::mem::replace(&mut done[slot], true) {
+                false => different += 1,
+                true => errors.push(ProgramError::Twice { stage, side, index, instruction }),
             }
         }
-        let missing = wanted.iter().filter(|instruction| !done.contains_key(instruction));
-        errors.extend(missing.map(|&instruction| ProgramError::Missing {
-            stage,
-            side,
-            instruction,
-        }));
+        if different < self.slots.count((stage, side)) {
+            let all = self.slots.all((stage, side));
+            let missing = all.filter(|&(slot, _)| !done[slot]);
+            errors.extend(missing.map(|(_, instruction)| ProgramError::Missing {
+                stage,
+                side,
+                instruction,
+            }));
+        }
     }
 
     /// What this actor has to have done before an instruction.
-    fn needs(&self, instruction: Instruction) -> Vec<Instruction> {
+    ///
+    /// Weight gradients are added in rising order of microbatches, so that the order of work
+    /// never changes a bit of a sum.
+    fn needs(&self, instruction: Instruction) -> [Option<Instruction>; 2] {
         match instruction {
-            Instruction::Receive { .. } => Vec::new(),
+            Instruction::Receive { .. } => [None; 2],
             Instruction::Send { channel, microbatch } => {
-                vec![self.made(self.plan.channels[channel].cargo, microbatch)]
+                [Some(self.made(self.plan.channels[channel].cargo, microbatch)), None]
             }
             Instruction::Forward { chunk, segment, microbatch } => {
-                self.before_forward(chunk, segment, microbatch).into_iter().collect()
+                [self.before_forward(chunk, segment, microbatch), None]
             }
             Instruction::BackwardInput { chunk, segment, microbatch } => {
                 let forward = Instruction::Forward { chunk, segment, microbatch };
-                let gradient = self.before_backward(chunk, segment, microbatch);
-                [Some(forward), gradient].into_iter().flatten().collect()
+                [Some(forward), self.before_backward(chunk, segment, microbatch)]
             }
             Instruction::BackwardWeight { chunk, segment, microbatch } => {
-                vec![Instruction::BackwardInput { chunk, segment, microbatch }]
+                let input = Instruction::BackwardInput { chunk, segment, microbatch };
+                let earlier = microbatch
+                    .checked_sub(1)
+                    .map(|microbatch| Instruction::BackwardWeight { chunk, segment, microbatch });
+                [Some(input), earlier]
             }
         }
     }

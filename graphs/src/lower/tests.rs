@@ -17,7 +17,7 @@ fn graph(decoder: Decoder) -> ModelGraph {
 }
 
 fn batch(sequences: usize, lanes: usize) -> Batch {
-    Batch { sequences, context: 16, microbatch: 1, lanes }
+    Batch { sequences, context: 16, microbatch: 1, lanes: Some(lanes) }
 }
 
 fn on(mesh: Mesh) -> PlanSpec {
@@ -145,7 +145,7 @@ fn a_trillion_parameters_are_lowered_on_paper() {
         schedule: Some(Schedule::Interleaved1F1B(interleaved)),
         ..on(Mesh { pp: 16, vpp: 2, ep: 16, dp: 1 })
     };
-    let batch = Batch { sequences: 1024, context: 4096, microbatch: 1, lanes: 16 };
+    let batch = Batch { sequences: 1024, context: 4096, microbatch: 1, lanes: Some(16) };
     let plan = lower(&graph, &spec, batch).unwrap();
     assert_eq!(plan.chunks.len(), 32);
     assert_eq!(plan.orders[0].len(), 64 * 2 * 3);

@@ -271,7 +271,8 @@ impl Builder {
     }
 
     fn finished(self) -> ModelGraph {
-        ModelGraph { graph: self.graph, parameters: self.parameters, clips: self.clips }
+        let Builder { graph, parameters, clips, .. } = self;
+        ModelGraph { graph, parameters, clips, classes: Vec::new() }.classified()
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{
     simulate::{Costs, Timing, simulate},
 };
 
-const EQUAL: Costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None };
+const EQUAL: Costs =
+    Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None, handling: 0.0 };
 
 /// All schedules, with the parameters that change their orders.
 fn all() -> Vec<Schedule> {

@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(schedule.fits(pipeline), Ok(()), "{schedule:?} {pipeline:?}");
         let bare = Bare::of(schedule, pipeline).unwrap();
         let pair = Some(pair);
-        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair };
+        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair, handling: 0.0 };
         simulate(&bare, &costs).unwrap()
     }
 

@@ -191,7 +191,8 @@ mod tests {
     }
 
     fn timing(bare: &Bare) -> Timing {
-        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None };
+        let costs =
+            Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None, handling: 0.0 };
         simulate(bare, &costs).unwrap()
     }
 

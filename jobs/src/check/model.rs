@@ -1,9 +1,11 @@
 //! The model and the plan, built and lowered as a run would.
 
-use graphs::{ModelError, PlanError, lower as lower_plan};
+use graphs::{ModelError, ModelGraph, PlanError, lower as lower_plan};
+use runtime::error::chain;
 
 use super::{Checked, Places};
 use crate::{
+    code, huggingface,
     job::{Job, Model, PlanChoice},
     report::Finding,
 };
@@ -13,13 +15,9 @@ pub fn lower(job: &Job, places: Places<'_>, checked: &mut Checked) {
     if !places.sound(&["model"]) {
         return;
     }
-    match job.model.graph() {
-        None => return,
-        Some(Err(errors)) => {
-            checked.findings.extend(errors.iter().map(|error| model_error(job, error, places)));
-            return;
-        }
-        Some(Ok(graph)) => checked.graph = Some(graph),
+    match graph(job, places) {
+        Err(findings) => return checked.findings.extend(findings),
+        Ok(graph) => checked.graph = Some(graph),
     }
     let learner = job.learners().next();
     let (Some((learner, train)), Some(spec), Some(graph)) =
@@ -47,6 +45,22 @@ pub fn lower(job: &Job, places: Places<'_>, checked: &mut Checked) {
             checked.findings.extend(found);
         }
     }
+}
+
+/// The model; the shape of a folder's model is read, but not its weights.
+fn graph(job: &Job, places: Places<'_>) -> Result<ModelGraph, Vec<Finding>> {
+    let graph = match &job.model {
+        Model::HuggingFace(folder) => match huggingface::shape(folder) {
+            Ok((decoder, _)) => Model::Decoder(decoder).graph(),
+            Err(error) => {
+                let finding = Finding::new(code::FILE, chain(&error));
+                return Err(vec![finding.at(places.of("model"), "")]);
+            }
+        },
+        model => model.graph(),
+    };
+    let graph = graph.expect("folders have been read");
+    graph.map_err(|errors| errors.iter().map(|error| model_error(job, error, places)).collect())
 }
 
 fn model_error(job: &Job, error: &ModelError, places: Places<'_>) -> Finding {

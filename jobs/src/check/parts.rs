@@ -104,7 +104,7 @@ fn reads(job: &Job, name: &str, kinds: &[&str], path: &str, places: Places<'_>) 
     }
 }
 
-fn not_positive(path: &str, got: &str, places: Places<'_>) -> Finding {
+pub(super) fn not_positive(path: &str, got: &str, places: Places<'_>) -> Finding {
     let field = path.rsplit('.').next().unwrap_or(path);
     let message = format!("`{field}` is {got}; expected more than 0");
     Finding::new(code::POSITIVE, message).at(places.of(path), "")

@@ -2,14 +2,12 @@
 
 use serde_json::json;
 
-use crate::{load::Loaded, report::SCHEMA};
+use crate::{load::Loaded, report::SCHEMA, view::progress::grouped};
 
 /// Says that a loaded job is sound, and how big it is.
 pub fn check(loaded: &Loaded, as_json: bool) -> String {
     let job = &loaded.job;
-    let parameters = loaded.graph.as_ref().map(|graph| {
-        graph.parameters().iter().map(|parameter| parameter.elements() as u64).sum::<u64>()
-    });
+    let parameters = loaded.graph.parameters().iter().map(|it| it.elements() as u64).sum::<u64>();
     let plans = job.plans.len();
     if as_json {
         let answer = json!({
@@ -24,8 +22,6 @@ pub fn check(loaded: &Loaded, as_json: bool) -> String {
         return format!("{answer}\n");
     }
     let plan = job.plan_name().map_or(String::new(), |name| format!(" under plan `{name}`"));
-    let parameters = parameters.map_or(String::new(), |count| {
-        format!(", {} parameters", crate::view::progress::grouped(count))
-    });
-    format!("{}: sound{plan}{parameters}, {} steps\n", job.name, job.steps())
+    let parameters = grouped(parameters);
+    format!("{}: sound{plan}, {parameters} parameters, {} steps\n", job.name, job.steps())
 }

@@ -2,13 +2,16 @@
 
 pub mod bench;
 pub mod check;
+pub mod diff;
 pub mod eval;
 pub mod explain;
 pub mod export;
 pub mod import;
+pub mod measure;
 pub mod plan;
 pub mod resolve;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod simulate;
 pub mod verify;

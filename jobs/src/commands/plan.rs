@@ -1,10 +1,12 @@
 //! `plan`: what a job lowers to, level by level.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use graphs::{Plan, text};
 use serde_json::json;
 
-use crate::{exit::Failure, load::Loaded, report::SCHEMA, view::progress::grouped};
+use crate::{exit::Failure, load::Loaded, report::SCHEMA, saved, view::progress::grouped};
 
 /// How far a job is lowered before it is printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -25,18 +27,10 @@ pub enum Level {
 }
 
 /// Prints a level of a loaded job.
-///
-/// # Errors
-///
-/// If the model is a folder, which has to be read first.
-pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> Result<String, Failure> {
-    let (Some(graph), Some(plan)) = (&loaded.graph, &loaded.plan) else {
-        return Err(Failure::usage(
-            "the model is a folder; `troupe run` reads and lowers it".into(),
-        ));
-    };
+pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> String {
+    let (graph, plan) = (&loaded.graph, &loaded.plan);
     let printed = match level {
-        Level::Summary if as_json => return Ok(format!("{}\n", figures(loaded, plan))),
+        Level::Summary if as_json => return format!("{}\n", figures(loaded, plan)),
         Level::Summary => summary(loaded, plan),
         Level::Model => text::model(graph),
         Level::Place => text::place(graph, plan),
@@ -44,16 +38,25 @@ pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> Result<String, Fail
         Level::Orders => text::orders(&plan.orders),
         Level::Program => text::programs(plan),
     };
-    Ok(if as_json {
-        format!("{}\n", json!({ "schema": SCHEMA, "text": printed }))
-    } else {
-        printed
-    })
+    if as_json { format!("{}\n", json!({ "schema": SCHEMA, "text": printed })) } else { printed }
+}
+
+/// Writes the plan into a file that runs as it stands, and says so.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn save(loaded: &Loaded, asked: &str, file: &Path) -> Result<String, Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let text = saved::text(loaded, asked, folder.unwrap_or(Path::new(".")));
+    let failed = |error| Failure::environment(format!("cannot write {}: {error}", file.display()));
+    std::fs::write(file, text).map_err(failed)?;
+    let path = file.display();
+    Ok(format!("saved {path}: `troupe run {path}` runs it while its inputs stay as they are\n"))
 }
 
 fn parameters(loaded: &Loaded) -> u64 {
-    let graph = loaded.graph.iter();
-    graph.flat_map(|graph| graph.parameters()).map(|parameter| parameter.elements() as u64).sum()
+    loaded.graph.parameters().iter().map(|parameter| parameter.elements() as u64).sum()
 }
 
 fn figures(loaded: &Loaded, plan: &Plan) -> serde_json::Value {
@@ -79,11 +82,12 @@ fn summary(loaded: &Loaded, plan: &Plan) -> String {
     let (mesh, batch, job) = (plan.mesh, plan.batch, &loaded.job);
     let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
     let spec = job.plan();
+    let lanes = batch.lanes.map_or(String::new(), |lanes| format!(" in {lanes} lanes"));
     format!(
         "{}   {} parameters, plan {name}\n\
          mesh      {} ranks = pp {} x ep {} x dp {}, {} virtual stages each\n\
          schedule  {}, {} microbatches on each data rank\n\
-         step      {} sequences of {} tokens in {} lanes, {} steps\n\
+         step      {} sequences of {} tokens{lanes}, {} steps\n\
          channels  {} between {} programs; no deadlock for any timing\n",
         job.name,
         grouped(parameters(loaded)),
@@ -96,7 +100,6 @@ fn summary(loaded: &Loaded, plan: &Plan) -> String {
         batch.microbatches(mesh.data_ranks()),
         batch.sequences,
         batch.context,
-        batch.lanes,
         job.steps(),
         plan.channels.len(),
         2 * plan.programs.len(),

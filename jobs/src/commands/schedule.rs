@@ -200,11 +200,13 @@ pub fn check(bare: &Bare, credits: Option<usize>, as_json: bool) -> Result<Strin
 ///
 /// If a part is no price.
 pub fn costs(text: &str) -> Result<Costs, Failure> {
-    let mut costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, pair: None };
+    let mut costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let wrong = || {
-            let text =
-                format!("`{part}` is no price; write F=, I=, W=, comm= or pair= and a number >= 0");
+            let text = format!(
+                "`{part}` is no price; write F=, I=, W=, comm=, handling= or pair= and a number >= 0"
+            );
             Failure::usage(text)
         };
         let (name, price) = part.split_once('=').ok_or_else(wrong)?;
@@ -217,6 +219,7 @@ pub fn costs(text: &str) -> Result<Costs, Failure> {
             "I" => costs.input = price,
             "W" => costs.weight = price,
             "comm" => costs.comm = price,
+            "handling" => costs.handling = price,
             "pair" => costs.pair = Some(price),
             _ => return Err(wrong()),
         }
@@ -324,7 +327,10 @@ mod tests {
     #[test]
     fn prices_are_read_and_times_printed() {
         let costs = costs("F=2, comm=0.5").unwrap();
-        assert_eq!(costs, Costs { forward: 2.0, input: 1.0, weight: 1.0, comm: 0.5, pair: None });
+        assert_eq!(
+            costs,
+            Costs { forward: 2.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None }
+        );
         assert_eq!(super::costs("pair=2.25").unwrap().pair, Some(2.25));
         let orders = bare("0F0,0B0\n1F0,1B0");
         let text = time(&orders, &costs, true).unwrap();

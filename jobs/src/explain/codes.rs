@@ -109,6 +109,13 @@ pub const CODES: &[Entry] = &[
     ),
     entry(
         Topic::Code,
+        "S025",
+        "A saved plan is what somebody looked at. It runs only while the files, presets and \
+         library jobs that it was made of are what they were, and only as it was saved.",
+        "plan: \"5d0c\"",
+    ),
+    entry(
+        Topic::Code,
         "J201",
         "A job has exactly one actor that learns.",
         "actors: {\"learner\": Train()}",
@@ -147,6 +154,12 @@ pub const CODES: &[Entry] = &[
          0, over: \"50 steps\"))",
     ),
     entry(Topic::Code, "J207", "The number has to be above zero.", "batch: 4096"),
+    entry(
+        Topic::Code,
+        "J209",
+        "A plan has more ranks, pp * ep * dp, than its cluster has GPUs.",
+        "mesh: (pp: 16, ep: 16)",
+    ),
     entry(
         Topic::Code,
         "J208",
@@ -343,5 +356,13 @@ pub const CODES: &[Entry] = &[
         "P122",
         "The plan would hang for some timing; the message tells how.",
         "schedule: OneFOneB",
+    ),
+    entry(
+        Topic::Code,
+        "P123",
+        "Channels need a buffer each: actors put what they send into one and go on. Without any, \
+         as unbuffered MPI sends, only bare orders can be checked: `troupe schedule --check \
+         orders.csv --credits 0`.",
+        "credits: Fixed(1)",
     ),
 ];

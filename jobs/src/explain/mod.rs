@@ -1,5 +1,6 @@
 //! What every code, field, variant, preset and exit code means, in one table.
 
+mod clusters;
 mod codes;
 mod fields;
 mod shapes;
@@ -16,7 +17,7 @@ pub enum Topic {
     Field,
     /// A variant: a word that stands for one of several forms.
     Variant,
-    /// A model or job that ships with the program.
+    /// A model, job or cluster that ships with the program.
     Library,
     /// The codes with which the program ends.
     Exit,
@@ -71,6 +72,12 @@ const LIBRARY: &[Entry] = &[
     ),
     entry(
         Topic::Library,
+        "k2-pretrain",
+        "Kimi K2's own pre-training as a job: 1T parameters on 256 GPUs.",
+        "base: \"k2-pretrain\"",
+    ),
+    entry(
+        Topic::Library,
         "moonlight-16b-a3b",
         "Moonlight: 16B parameters, 3B active.",
         "model: Preset(\"moonlight-16b-a3b\")",
@@ -87,6 +94,19 @@ const LIBRARY: &[Entry] = &[
         "Kimi K2: 1.03T parameters, 33B active.",
         "model: Preset(\"kimi-k2-1t\")",
     ),
+    entry(
+        Topic::Library,
+        "h800x256",
+        "32 nodes of 8 H800, on which Kimi K2 was trained.",
+        "cluster: Preset(\"h800x256\")",
+    ),
+    entry(Topic::Library, "h100x64", "8 nodes of 8 H100.", "cluster: Preset(\"h100x64\")"),
+    entry(
+        Topic::Library,
+        "gb300x256",
+        "64 GPUs of each of 4 GB300 racks.",
+        "cluster: Preset(\"gb300x256\")",
+    ),
 ];
 
 const EXIT: &[Entry] = &[entry(
@@ -100,9 +120,17 @@ const EXIT: &[Entry] = &[entry(
 
 /// Everything that can be explained, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    [codes::CODES, fields::FIELDS, shapes::SHAPES, variants::VARIANTS, LIBRARY, EXIT]
-        .into_iter()
-        .flatten()
+    [
+        codes::CODES,
+        fields::FIELDS,
+        shapes::SHAPES,
+        clusters::CLUSTERS,
+        variants::VARIANTS,
+        LIBRARY,
+        EXIT,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// All entries with a name; some fields are called like variants of other things.
@@ -178,7 +206,7 @@ mod tests {
     fn every_word_of_the_library_and_of_the_examples_is_explained() {
         let (mut fields, mut variants) = (Vec::new(), Vec::new());
         let examples = all().map(|entry| format!("({})", entry.example));
-        let shelves = [library::JOBS, library::MODELS].into_iter().flatten();
+        let shelves = [library::JOBS, library::MODELS, library::CLUSTERS].into_iter().flatten();
         for text in shelves.map(|(_, text)| text.to_string()).chain(examples) {
             words(&read(&text), &mut fields, &mut variants);
         }

@@ -86,6 +86,27 @@ pub const SHAPES: &[Entry] = &[
     ),
     entry(
         Topic::Field,
+        "credits",
+        "Messages that each channel may hold: Least(..), the default, or Fixed(..). A sender \
+         waits while its channel is full; a plan that would hang is refused.",
+        "credits: Least(slack: 1)",
+    ),
+    entry(
+        Topic::Field,
+        "slack",
+        "Buffers of each channel beyond the fewest that the plan can run with; 1.",
+        "slack: 1",
+    ),
+    entry(
+        Topic::Field,
+        "communicators",
+        "Which channels share a communicator of NCCL, whose operations all members must issue in \
+         one order: PerEdge, PerPair or One. `check` proves the plan for it; actors of one process \
+         need none.",
+        "communicators: PerEdge",
+    ),
+    entry(
+        Topic::Field,
         "layers",
         "Layers in all, or in one chunk of an explicit cut.",
         "layers: 4",

@@ -7,7 +7,7 @@ pub const VARIANTS: &[Entry] = &[
     entry(
         Topic::Variant,
         "Preset",
-        "A model that ships with the program.",
+        "A model or a cluster that ships with the program.",
         "model: Preset(\"k2-nano\")",
     ),
     entry(
@@ -247,6 +247,36 @@ pub const VARIANTS: &[Entry] = &[
         "Late",
         "Weight gradients so many input gradients later.",
         "weight_grad: Late(2)",
+    ),
+    entry(
+        Topic::Variant,
+        "Least",
+        "As few messages in each channel as the plan can run with, and `slack` more.",
+        "credits: Least(slack: 1)",
+    ),
+    entry(
+        Topic::Variant,
+        "Fixed",
+        "So many messages in each channel; the plan is refused if it would hang with them.",
+        "credits: Fixed(2)",
+    ),
+    entry(
+        Topic::Variant,
+        "PerEdge",
+        "Every channel has a communicator of its own: no order but that of its own messages.",
+        "communicators: PerEdge",
+    ),
+    entry(
+        Topic::Variant,
+        "PerPair",
+        "The channels between two stages share a communicator, in both directions.",
+        "communicators: PerPair",
+    ),
+    entry(
+        Topic::Variant,
+        "One",
+        "All channels between stages share one communicator.",
+        "communicators: One",
     ),
     entry(
         Topic::Variant,

@@ -21,7 +21,7 @@ use graphs::{decoder::Decoder, model::ModelGraph};
 
 pub use self::{
     error::FolderError,
-    read::{Imported, read},
+    read::{Imported, read, shape},
     write::write,
 };
 

@@ -38,10 +38,7 @@ pub struct Imported {
 /// [`FolderError::Tensors`] with every tensor that is missing, unknown or ill-shaped, and what
 /// the disk refuses.
 pub fn read(dir: &Path) -> Result<Imported, FolderError> {
-    let path = dir.join("config.json");
-    let config: Map<String, Value> = json(&path)?;
-    let (decoder, positions) =
-        config::understood(&config).map_err(|problems| FolderError::Config { path, problems })?;
+    let (decoder, positions) = shape(dir)?;
     let tensors = fitting(dir, &decoder, all_tensors(dir)?)?;
     let path = dir.join("tokenizer.json");
     let tokenizer = match path.exists() {
@@ -49,6 +46,18 @@ pub fn read(dir: &Path) -> Result<Imported, FolderError> {
         false => None,
     };
     Ok(Imported { decoder, positions, tensors, tokenizer })
+}
+
+/// The shape of a folder's model, and the greatest number of tokens of a text; reads no weights.
+///
+/// # Errors
+///
+/// [`FolderError::Config`] with every field that describes another model, and what the disk
+/// refuses.
+pub fn shape(dir: &Path) -> Result<(Decoder, usize), FolderError> {
+    let path = dir.join("config.json");
+    let config: Map<String, Value> = json(&path)?;
+    config::understood(&config).map_err(|problems| FolderError::Config { path, problems })
 }
 
 fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, FolderError> {

@@ -4,6 +4,7 @@
 //! again. Paths in it are relative to the folder in which the program runs.
 
 mod actors;
+mod cluster;
 mod learner;
 mod model;
 mod output;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub use self::{
     actors::{Actor, Corpus, Mix, RustSources, Source, Tokenizer},
+    cluster::Cluster,
     learner::{Init, Loss, Train},
     model::Model,
     output::{Checkpoint, Export, Metrics},
@@ -44,6 +46,9 @@ pub struct Job {
     /// Plans to choose from.
     #[serde(default)]
     pub plans: BTreeMap<String, PlanSpec>,
+    /// Where the plan is to run; left out: on this machine.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
     /// How text becomes tokens.
     #[serde(default)]
     pub tokenizer: Tokenizer,
@@ -162,14 +167,13 @@ impl Job {
 
     /// How the learner's batch is cut under a plan.
     ///
-    /// Without `lanes` there are as many as the plan has data ranks.
     pub fn batch(&self, plan: &PlanSpec) -> Batch {
         let (_, train) = self.learner();
         Batch {
             sequences: train.sequences(),
             context: train.context.0 as usize,
             microbatch: plan.microbatch,
-            lanes: train.lanes.unwrap_or(plan.mesh.dp.saturating_mul(plan.mesh.ep)),
+            lanes: train.lanes,
         }
     }
 

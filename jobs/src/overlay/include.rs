@@ -128,11 +128,12 @@ impl Overlay {
     }
 
     fn preset(&mut self, name: &str, from: Span) -> Value {
-        if let Some(text) = library::find(library::MODELS, name) {
+        let shelves = [library::MODELS, library::CLUSTERS];
+        if let Some(text) = shelves.iter().find_map(|shelf| library::find(shelf, name)) {
             let source: SourceId = self.sources.add(Origin::Preset(name.into()), text);
             return parse(text, source, &mut self.findings);
         }
-        let presets = library::names(library::MODELS);
+        let presets = shelves.map(library::names).concat();
         let near = suggestion(name, presets.iter().copied());
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         let label = format!("presets are {}{near}", presets.join(", "));

@@ -15,6 +15,7 @@ pub use self::plans::unknown_plan;
 
 use crate::{
     report::Finding,
+    saved::Seal,
     source::{Sources, Span},
     tree::{Field, Kind, Value, Word},
 };
@@ -26,6 +27,8 @@ pub struct Overlay {
     pub sources: Sources,
     /// The mistakes.
     pub findings: Vec<Finding>,
+    /// What the lowered plan must be, if the job is a saved plan.
+    pub seal: Option<Seal>,
     /// Files being read, outermost first, to find circles.
     open: Vec<PathBuf>,
 }

@@ -6,14 +6,16 @@ use crate::{
     decoder::tests::nano,
     lower,
     mesh::Mesh,
-    plan::{Batch, Cargo, Channel, Program},
+    plan::{Batch, Cargo, Channel, Instruction, Program, Side},
 };
+
+const SLACK: usize = 1;
 
 /// Two stages; the second listens first to the last of `ahead + 1` tokens, and then answers.
 fn late_listener(ahead: usize) -> Plan {
     let graph = ModelGraph::new(&nano().expand()).unwrap();
     let spec = PlanSpec { mesh: Mesh { pp: 2, ..Mesh::default() }, ..PlanSpec::default() };
-    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: 1 };
+    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: Some(1) };
     let mut plan = lower(&graph, &spec, batch).unwrap();
     let stage = |number| (number, Side::Stage);
     let channel = |from, to, chunk| {
@@ -40,7 +42,7 @@ fn late_listener(ahead: usize) -> Plan {
 fn a_channel_gets_the_credits_its_receiver_lets_wait_and_one_more() {
     for ahead in 0..5 {
         let mut plan = late_listener(ahead);
-        set(&mut plan);
+        set(&mut plan, Credits::Least { slack: SLACK });
         assert_eq!(plan.channels[0].credits, ahead + 1 + SLACK);
         assert_eq!(plan.channels[1].credits, 1 + SLACK);
         assert_eq!(check::deadlock(&plan), Ok(()));

@@ -1,11 +1,16 @@
 //! Who is who: the compute actors of a plan and their numbers.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use graphs::{mesh::Mesh, plan::Side};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    mesh::Mesh,
+    plan::{Batch, Side},
+};
 
 /// One compute actor: a stage or an expert group, of one replica and one expert rank.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Address {
     /// Copy of the model, along axis `dp`.
     pub replica: usize,
@@ -38,6 +43,25 @@ impl Address {
                 }
             })
             .collect()
+    }
+
+    /// Lanes it sums weight gradients in: its own rank's, and as experts those of all ranks whose
+    /// rows it computes; one if each holder has one.
+    pub fn lanes(self, mesh: &Mesh, batch: &Batch) -> Range<usize> {
+        let (at, many) = match self.side {
+            Side::Stage => (self.data_rank(mesh), batch.own_lanes(mesh.data_ranks())),
+            Side::Experts => (self.replica, batch.lanes.map_or(1, |lanes| lanes / mesh.dp)),
+        };
+        at * many..(at + 1) * many
+    }
+
+    /// The lane in which it sums the weight gradients of a unit.
+    pub fn lane(self, mesh: &Mesh, batch: &Batch, unit: usize) -> usize {
+        match (batch.lanes, self.side) {
+            (Some(lanes), _) => unit % lanes,
+            (None, Side::Stage) => self.data_rank(mesh),
+            (None, Side::Experts) => self.replica,
+        }
     }
 
     /// Position among the ranks that see different samples: `replica * ep + rank`.

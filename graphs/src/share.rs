@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use graphs::{
+use ops::Rule;
+
+use crate::{
+    address::Address,
     model::ModelGraph,
     plan::{Plan, Side},
 };
-use ops::Rule;
-
-use crate::address::Address;
 
 /// The actors that share a parameter.
 #[derive(Clone, Debug, PartialEq)]
