@@ -85,6 +85,7 @@ fn a_failure_loses_no_checkpoint() {
         metrics: vec![],
         job: "Job()".into(),
         quiet: true,
+        trace: None,
     };
     let go = AtomicBool::new(false);
     let mut cluster = Cluster::start(split_setup(), Numbers::new(64)).unwrap();

@@ -71,7 +71,8 @@ pub enum PlanError {
     },
     /// Written orders are for another pipeline.
     #[error(
-        "the orders are for pp = {}, vpp = {}{}, {} microbatches; got pp = {}, vpp = {}, {}",
+        "the orders are for pp = {}, vpp = {}{}, {} microbatches; got pp = {}, vpp = {}, {} \
+         microbatches",
         expected.stages, expected.virtual_stages, if *even { "" } else { " at most" },
         expected.microbatches, got.stages, got.virtual_stages, got.microbatches
     )]

@@ -1,12 +1,12 @@
 //! How long things take: an event simulation of whole plans, [`plan`], and of bare orders.
 //!
 //! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B`
-//! takes as long as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
-//! takes as long as both, its forward pass first, unless it has a price of its own: then both are
-//! done at its end, and what it saves is messages of the one hidden under the other. What crosses
-//! between ranks arrives `comm` later and keeps both ranks busy for `handling`. Sends never wait:
-//! [`crate::check::hang`] says with how many credits
-//! that is so. Messages that the rows write out cost nothing by themselves.
+//! takes as long as `I` and `W` and hands its input's gradient over at its end; a pair starts when
+//! both can and takes as long as both, its forward pass first, unless it has a price of its own:
+//! then both are done at its end, and what it saves is messages of the one hidden under the other.
+//! What crosses between ranks arrives `comm` later and keeps both ranks busy for `handling`. Sends
+//! never wait: [`crate::check::hang`] says with how many credits that is so. Messages that the rows
+//! write out cost nothing by themselves.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use crate::{
     timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
 };
 
+mod actor;
 mod chain;
 mod conditions;
 mod engine;
@@ -30,6 +31,7 @@ pub use self::{
     conditions::Conditions,
     outcome::{Outcome, RankOutcome},
     plan::{Simulated, outcome, plan},
+    record::{message as message_task, work as work_task},
 };
 
 /// Prices of work on one chunk, in any unit of time.

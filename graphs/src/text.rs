@@ -68,7 +68,8 @@ pub fn channel(channel: &Channel) -> String {
     format!("{from} -> {to}  {cargo}")
 }
 
-fn actor((stage, side): (usize, Side)) -> String {
+/// Prints an actor: a stage, or the experts beside it.
+pub fn actor((stage, side): (usize, Side)) -> String {
     match side {
         Side::Stage => format!("stage {stage}"),
         Side::Experts => format!("experts {stage}"),
@@ -127,7 +128,10 @@ pub fn programs(plan: &Plan) -> String {
 
 /// Prints one instruction: `F 2.0 mb 3` computes segment 0 of chunk 2 for microbatch 3.
 pub fn instruction(plan: &Plan, instruction: Instruction) -> String {
-    let carried = |channel: usize| cargo(plan.channels[channel].cargo);
+    let carried = |channel: usize| match plan.channels.get(channel) {
+        Some(channel) => cargo(channel.cargo),
+        None => format!("channel {channel}"),
+    };
     match instruction {
         Instruction::Receive { channel, microbatch } => {
             format!("receive {} mb {microbatch}", carried(channel))

@@ -4,7 +4,10 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jobs::{commands::plan::Level, job::Precision};
+use jobs::{
+    commands::{plan::Level, viz},
+    job::Precision,
+};
 
 /// Trains mixture-of-experts language models the way Kimi K2 was trained, from one job file.
 #[derive(Parser)]
@@ -110,6 +113,61 @@ pub struct DiffArguments {
     pub exit_code: bool,
 }
 
+/// What is drawn, and where it goes.
+#[derive(Args)]
+pub struct VizArguments {
+    /// Path of a job file, name of a library job, or a file of orders (`.csv`).
+    #[arg(required_unless_present = "schedule")]
+    pub what: Option<String>,
+    /// Plan to draw: one of the job's, or a file.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "schedule")]
+    pub plan: Option<String>,
+    /// Change one field of the job, as `path=value`; may be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE", conflicts_with = "schedule")]
+    pub sets: Vec<String>,
+    /// Draw a schedule without a job, as jobs name it.
+    #[arg(long, value_name = "NAME", conflicts_with = "what")]
+    pub schedule: Option<String>,
+    /// Compare with another plan, file of orders or schedule, of the same sort; up to three.
+    #[arg(long, value_name = "OTHER")]
+    pub compare: Vec<String>,
+    /// Stages of a schedule.
+    #[arg(long, default_value_t = 4, requires = "schedule")]
+    pub pp: usize,
+    /// Chunks of each stage of a schedule, where it leaves a choice.
+    #[arg(long, default_value_t = 2, requires = "schedule")]
+    pub vpp: usize,
+    /// Microbatches of a schedule.
+    #[arg(long, default_value_t = 8, requires = "schedule")]
+    pub microbatches: usize,
+    /// Prices of work on one chunk, and of the way between ranks.
+    ///
+    /// For schedules and orders F=1,I=1,W=1,comm=0 if left out; a job is drawn in seconds without.
+    #[arg(long, value_name = "PRICES", conflicts_with_all = ["trace", "profile"])]
+    pub cost: Option<String>,
+    /// Prices of a job as measured: a file that `measure` wrote.
+    #[arg(long, value_name = "FILE", conflicts_with = "schedule")]
+    pub profile: Option<PathBuf>,
+    /// Draw what `run --trace FOLDER` recorded over the job's plan.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["schedule", "compare"])]
+    pub trace: Option<PathBuf>,
+    /// File to write; its ending says the format: .html, .svg, .perfetto or .txt.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What is written, whatever the file is called.
+    #[arg(long, value_enum)]
+    pub format: Option<viz::Format>,
+    /// Draw in letters, a line for each rank; this is also what is done without a file.
+    #[arg(long, conflicts_with = "format")]
+    pub text: bool,
+    /// Columns of letters; left out, those of the terminal.
+    #[arg(long)]
+    pub width: Option<usize>,
+    /// Say below each line of letters what the rank holds.
+    #[arg(long)]
+    pub memory: bool,
+}
+
 /// A number format.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Format {
@@ -202,6 +260,8 @@ pub enum Verb {
         /// What is to be explained.
         name: Option<String>,
     },
+    /// Draw a step: of a job's plan, of a recorded run, of orders, of a schedule.
+    Viz(VizArguments),
     /// Train a job.
     Run {
         #[command(flatten)]
@@ -215,6 +275,12 @@ pub enum Verb {
         /// No progress.
         #[arg(long, short)]
         quiet: bool,
+        /// Record what every actor does in some steps, into this folder.
+        #[arg(long, value_name = "FOLDER")]
+        trace: Option<PathBuf>,
+        /// Steps to record, between commas.
+        #[arg(long, requires = "trace", value_delimiter = ',', default_value = "3")]
+        trace_step: Vec<u64>,
     },
     /// Go on from the newest checkpoint of a run.
     Resume {

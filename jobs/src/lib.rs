@@ -25,6 +25,7 @@ pub mod prepare;
 mod print;
 pub mod profile;
 pub mod quantity;
+mod recorded;
 pub mod report;
 mod resolve;
 mod saved;

@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use graphs::schedule::Pipeline;
@@ -10,14 +10,17 @@ use jobs::{
     Loaded, Report, Request,
     commands::{
         bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
-        schedule, simulate, verify,
+        schedule, simulate, verify, viz,
     },
     exit::Failure,
     job::{Model, Precision},
     load, load_model,
+    view::scene::{Scene, Unit, published},
 };
 
-use crate::arguments::{Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb};
+use crate::arguments::{
+    Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb, VizArguments,
+};
 
 /// Two jobs differ, and the user asked for a code that says so.
 const DIFFERENT: u8 = 5;
@@ -88,17 +91,10 @@ impl From<Failure> for Ended {
 
 fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let json = arguments.json;
-    let options = |data, dir, quiet| run::Options { data, dir, quiet, json };
+    let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json),
-        Verb::Plan { job, level, output } => {
-            let asked = job.to_string();
-            let loaded = loaded(job)?;
-            match output {
-                Some(file) => plan::save(&loaded, &asked, &file)?,
-                None => plan::plan(&loaded, level, json),
-            }
-        }
+        Verb::Plan { job, level, output } => planned(job, level, output, json)?,
         Verb::Diff(asked) => return difference(asked, json),
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
@@ -117,9 +113,12 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             resolve::resolve(&loaded(job)?, part, json)?
         }
         Verb::Explain { name } => explain::explain(name.as_deref(), json)?,
-        Verb::Run { job, data, dir, quiet } => {
+        Verb::Viz(asked) => return drawn(asked, json),
+        Verb::Run { job, data, dir, quiet, trace, trace_step } => {
             let loaded = loaded(job)?;
-            return Ok(run::run(&loaded.job, &loaded.text(), &options(data, dir, quiet))?);
+            let trace = trace.map(|dir| run::Tracing { dir, steps: trace_step });
+            let options = run::Options { trace, ..options(data, dir, quiet) };
+            return Ok(run::run(&loaded.job, &loaded.text(), &options)?);
         }
         Verb::Resume { dir, data, quiet } => {
             return Ok(run::resume(&dir, &options(data, None, quiet))?);
@@ -163,6 +162,21 @@ fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
     load(&Request { job: job.job, plan: job.plan, sets: job.sets })
 }
 
+/// Prints a plan, or saves it.
+fn planned(
+    job: JobArguments,
+    level: plan::Level,
+    output: Option<PathBuf>,
+    json: bool,
+) -> Result<String, Ended> {
+    let asked = job.to_string();
+    let loaded = loaded(job)?;
+    Ok(match output {
+        Some(file) => plan::save(&loaded, &asked, &file)?,
+        None => plan::plan(&loaded, level, json),
+    })
+}
+
 /// Compares two jobs, or a job with itself under other settings.
 fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
     let DiffArguments { before, after, plan, sets, exit_code } = asked;
@@ -171,6 +185,55 @@ fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
     let answer = diff::diff(&loaded(first)?, &loaded(second)?, json);
     print!("{}", answer.text);
     Ok(if exit_code && !answer.is_same { DIFFERENT } else { 0 })
+}
+
+/// Draws a schedule, files of orders or the plans of a job.
+fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
+    let costs = asked.cost.as_deref().map(schedule::costs).transpose()?;
+    let units = costs.map_or_else(|| schedule::costs(""), Ok)?;
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let mut origin = vec![("command".to_string(), format!("troupe {command}"))];
+    let first = asked.schedule.iter().chain(&asked.what).next().cloned().unwrap_or_default();
+    let others = || asked.compare.iter();
+    let mut steps = Vec::new();
+    if asked.schedule.is_some() {
+        let VizArguments { pp: stages, vpp: virtual_stages, microbatches, .. } = asked;
+        let pipeline = Pipeline { stages, virtual_stages, microbatches };
+        for name in std::iter::once(&first).chain(others()) {
+            steps.push(viz::of_schedule(name, pipeline, &units)?);
+        }
+    } else if first.ends_with(".csv") {
+        for file in std::iter::once(&first).chain(others()) {
+            steps.push(viz::of_file(file.as_ref(), &units)?);
+        }
+    } else {
+        let speed = match (&costs, &asked.trace) {
+            (Some(costs), _) => viz::Speed::Costs(*costs),
+            (None, trace) => viz::Speed::Prices {
+                profile: asked.profile.as_deref().map(viz::profile).transpose()?,
+                trace: trace.clone(),
+            },
+        };
+        for plan in std::iter::once(asked.plan.as_ref()).chain(others().map(Some)) {
+            let (job, sets) = (first.clone(), asked.sets.clone());
+            let loaded = loaded(JobArguments { job, plan: plan.cloned(), sets })?;
+            steps.push(viz::of_job(&loaded, &speed)?);
+            if steps.len() == 1 {
+                origin.extend(viz::origin(&loaded));
+            }
+        }
+    }
+    let format = asked.format.or(asked.text.then_some(viz::Format::Text));
+    let title = if first.ends_with(".csv") { first } else { published(&first).to_string() };
+    if steps.iter().all(|step| step.unit == Unit::Units) {
+        origin.push(("cost".into(), asked.cost.unwrap_or("F=1,I=1,W=1,comm=0".into())));
+    }
+    let VizArguments { output: file, width, memory, .. } = asked;
+    let scene = Scene { title, steps, origin };
+    let bytes = viz::draw(scene, &viz::Target { file, format, width, memory }, json)?;
+    std::io::Write::write_all(&mut std::io::stdout(), &bytes)
+        .map_err(|error| Failure::environment(format!("standard output: {error}")))?;
+    Ok(0)
 }
 
 /// Prints, checks or simulates orders without a job.

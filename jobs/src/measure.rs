@@ -115,7 +115,7 @@ mod tests {
         let sets = vec!["model.layers=2".into(), "actors.learner.context=32".into()];
         let request = Request { job: "k2-nano".into(), plan: None, sets };
         let loaded = load(&request).unwrap_or_else(|report| panic!("{report}"));
-        let (graph, plan) = (loaded.graph.as_ref().unwrap(), loaded.plan.as_ref().unwrap());
+        let (graph, plan) = (&loaded.graph, &loaded.plan);
         let (_, train) = loaded.job.learner();
         let subject = Subject {
             graph,

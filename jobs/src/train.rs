@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use graphs::Plan;
 use runtime::{
     Cluster, RunError,
     checkpoint::{CheckpointError, State},
@@ -13,7 +14,7 @@ use runtime::{
     saver::Saver,
 };
 
-use crate::view::progress::Progress;
+use crate::{recorded, view::progress::Progress};
 
 /// When training is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +58,21 @@ pub struct Orders {
     pub job: String,
     /// No progress on standard error.
     pub quiet: bool,
+    /// What is recorded, if anything.
+    pub trace: Option<Trace>,
+}
+
+/// Steps to record, and where.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Folder of the recorded steps.
+    pub dir: PathBuf,
+    /// Steps to record, counted from the start of training.
+    pub steps: Vec<u64>,
+    /// Name of the job.
+    pub name: String,
+    /// The plan that runs.
+    pub plan: Plan,
 }
 
 /// How a run ended.
@@ -92,7 +108,12 @@ pub fn train(
     let mut losses = Vec::new();
     let mut saved_at = Instant::now();
     while !is_done(orders.stop, cluster) && !interrupted.load(Ordering::Relaxed) {
+        let next = cluster.steps() + 1;
+        if orders.trace.as_ref().is_some_and(|trace| trace.steps.contains(&next)) {
+            cluster.record();
+        }
         let report = cluster.step()?;
+        write_recording(cluster, orders);
         losses.push((report.step, report.loss));
         metrics.iter().for_each(|metrics| metrics.write(&report));
         progress.show(&report);
@@ -114,6 +135,14 @@ pub fn train(
         state,
         saved: saved.flatten(),
     })
+}
+
+/// Writes the step that was recorded, if one was; a failed write loses no training.
+fn write_recording(cluster: &mut Cluster, orders: &Orders) {
+    let (Some(trace), Some(recording)) = (&orders.trace, cluster.recording()) else { return };
+    if let Err(error) = recorded::write(&trace.dir, &trace.name, &trace.plan, &recording) {
+        eprintln!("warning: step {} is not recorded: {error}", recording.step);
+    }
 }
 
 fn save_last(saver: &mut Saver, state: State) -> Result<Option<PathBuf>, CheckpointError> {

@@ -29,6 +29,7 @@ use crate::{
     rate::Rate,
     report::{Report, StepReport},
     tally::Tally,
+    trace::Recording,
     worker::Worker,
 };
 
@@ -82,6 +83,10 @@ pub struct Cluster {
     tokens: u64,
     position: serde_json::Value,
     patience: Duration,
+    /// Whether the next step is to be recorded.
+    records: bool,
+    /// The step recorded last, until it is asked for.
+    recording: Option<Recording>,
     arbiters: Vec<Arbiter>,
     /// Keeps actix's registry alive as long as the arbiters.
     _system: actix::SystemRunner,
@@ -135,6 +140,8 @@ impl Cluster {
             tokens: setup.tokens,
             position,
             patience: setup.patience,
+            records: false,
+            recording: None,
             arbiters,
             _system: system,
         })
@@ -155,6 +162,16 @@ impl Cluster {
         self.tokens
     }
 
+    /// Records the next step; [`Cluster::recording`] has it afterwards.
+    pub fn record(&mut self) {
+        self.records = true;
+    }
+
+    /// The step that was recorded last, once.
+    pub fn recording(&mut self) -> Option<Recording> {
+        self.recording.take()
+    }
+
     /// Trains on the next batch.
     ///
     /// # Errors
@@ -165,7 +182,8 @@ impl Cluster {
         self.tokens += self.brief.plan.batch.tokens() as u64;
         self.step += 1;
         self.loader.do_send(Load);
-        self.tell_all(&Message::Step);
+        let records = std::mem::take(&mut self.records);
+        self.tell_all(&Message::Step { record: records.then_some(begin) });
         let mut tally = Tally::new(&self.brief, self.step);
         while !tally.is_complete() {
             match self.receive()? {
@@ -184,11 +202,16 @@ impl Cluster {
         let verdict = tally.verdict(lr, self.clip)?;
         self.tell_all(&Message::Verdict(Arc::new(verdict)));
         let mut waiting = self.actors();
+        let mut actors = Vec::new();
         while waiting > 0 {
-            if let Report::Updated { from, parameters, received } = self.receive()? {
+            if let Report::Updated { from, parameters, received, notes } = self.receive()? {
                 tally.updated(from, parameters, received);
+                actors.extend(notes);
                 waiting -= 1;
             }
+        }
+        if records {
+            self.recording = Some(Recording { step: self.step, actors });
         }
         Ok(tally.report(self.step, self.tokens, lr, begin.elapsed()))
     }

@@ -28,6 +28,7 @@ pub mod report;
 pub mod saver;
 pub mod shards;
 mod tally;
+pub mod trace;
 mod verdict;
 mod worker;
 

@@ -4,7 +4,7 @@
 //! is bounded by the plan: cargo by the credits of its channel, units by one step, gradients and
 //! weights by the parameters of the stage.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use graphs::plan::ChannelId;
 use ops::Tensor;
@@ -16,7 +16,10 @@ use crate::verdict::Verdict;
 #[rtype(result = "()")]
 pub enum Message {
     /// Start of a step: run the program, then the optimizer phase.
-    Step,
+    Step {
+        /// Begin of the step, if it is to be recorded.
+        record: Option<Instant>,
+    },
     /// Tokens of a microbatch, from the loader to the stages that read them.
     Unit {
         /// Position in the actor's row of units.

@@ -10,6 +10,7 @@ use crate::{
     board::Doing,
     message::Message,
     report::{Hash, Joined, Measured, Report},
+    trace::{Part, Recorder},
     verdict::Verdict,
     worker::Worker,
 };
@@ -89,6 +90,7 @@ impl Worker {
     fn report_joined(&mut self) {
         if self.phase.reports.len() == self.trained(true).len() {
             let gradients = std::mem::take(&mut self.phase.reports);
+            self.note_part(Part::Reduce);
             self.post().report(Report::Joined { from: self.me, gradients });
         }
     }
@@ -96,6 +98,9 @@ impl Worker {
     /// Updates everything owned here and sends the new values to the other holders.
     pub(crate) fn update(&mut self, verdict: &Verdict) {
         self.write_board(Doing::Working("updating weights".into()));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin_part();
+        }
         let mut hashes = Vec::new();
         let owned = self.holdings.parameters.iter().filter(|(_, h)| h.owned.is_some());
         for parameter in owned.map(|(index, _)| *index).collect::<Vec<_>>() {
@@ -113,6 +118,7 @@ impl Worker {
             }
         }
         self.phase.updated = Some(hashes);
+        self.note_part(Part::Update);
         self.write_board(Doing::Waiting("new weights from their owners".into()));
         self.report_updated();
     }
@@ -163,7 +169,16 @@ impl Worker {
         if let Some(parameters) = self.phase.updated.take() {
             let received = std::mem::take(&mut self.phase).received;
             self.write_board(Doing::Resting);
-            self.post().report(Report::Updated { from: self.me, parameters, received });
+            self.note_part(Part::Gather);
+            let notes = self.recorder.take().map(Recorder::finish);
+            let from = self.me;
+            self.post().report(Report::Updated { from, parameters, received, notes });
+        }
+    }
+
+    fn note_part(&mut self, part: Part) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end_part(part);
         }
     }
 

@@ -39,7 +39,13 @@ impl Worker {
                 return self.write_board(Doing::Waiting(wanted));
             }
             self.flights.tide.start(self.counter.unwrap_or(0));
+            if let Some(recorder) = &mut self.recorder {
+                recorder.begin();
+            }
             self.run(instruction);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.end();
+            }
             self.note_memory();
             self.brief.board.moved();
             self.counter = self.counter.map(|counter| counter + 1);

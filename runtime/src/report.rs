@@ -7,6 +7,8 @@ use graphs::{
 use ops::Tensor;
 use serde::Serialize;
 
+use crate::trace::Notes;
+
 /// A message to the conductor.
 #[derive(Debug)]
 pub enum Report {
@@ -39,6 +41,8 @@ pub enum Report {
         parameters: Vec<(usize, Hash)>,
         /// Bytes of the gradient sums that others have sent it.
         received: u64,
+        /// What it noted, if the step is recorded.
+        notes: Option<Notes>,
     },
     /// An owner's values and optimizer states by name.
     Snapshot {

@@ -31,6 +31,7 @@ use crate::{
     message::Message,
     post::{Connect, Post},
     report::{Hash, Joined, Report, Seen},
+    trace::Recorder,
 };
 
 /// One compute actor. Every field is written and read by this actor's thread alone.
@@ -60,6 +61,8 @@ pub struct Worker {
     pub(crate) trail: Trail,
     /// The optimizer phase.
     pub(crate) phase: Phase,
+    /// Notes of the step, if it is recorded; handed over with the last report of the step.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// The memory of an actor, instruction by instruction; written only by a cluster that audits.
@@ -112,6 +115,7 @@ impl Worker {
             seen: Seen::default(),
             trail: Trail::default(),
             phase: Phase::default(),
+            recorder: None,
         }
     }
 
@@ -130,11 +134,17 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Step => self.start_step(),
+            Message::Step { record } => {
+                self.recorder = record.map(|since| Recorder::new(since, self.me));
+                self.start_step();
+            }
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
             }
             Message::Cargo { channel, microbatch, peer, tensors } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.arrived(channel, microbatch, peer);
+                }
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),

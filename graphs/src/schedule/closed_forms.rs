@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     bare::Bare,
     check,
+    passes::rising::rising,
     simulate::{Costs, Timing, simulate},
 };
 
@@ -52,6 +53,18 @@ fn whatever_fits_is_lawful_cannot_hang_and_keeps_its_closed_forms() {
         }
     }
     assert!(ran > 4000 && exact >= 2000, "{ran} fit, {exact} have an exact time");
+}
+
+#[test]
+fn all_but_looped_breadth_first_add_weight_gradients_in_rising_order() {
+    for schedule in all() {
+        for pipeline in pipelines().filter(|it| schedule.fits(*it).is_ok()) {
+            let orders = schedule.orders(pipeline);
+            let is_risen = orders.iter().all(|order| rising(order) == *order);
+            let falls = schedule == Schedule::LoopedBfs && pipeline.microbatches > 1;
+            assert_eq!(is_risen, !falls, "{schedule:?} {pipeline:?}");
+        }
+    }
 }
 
 /// Checks time and memory; says whether the time is one formula for this shape.

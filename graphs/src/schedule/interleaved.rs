@@ -28,6 +28,7 @@ pub struct Interleaved {
     /// Whether the weight gradients are split off and follow the send of the input's gradient.
     pub split_backward: bool,
     /// Whether forward and backward pass of the steady phase are one; needs an extra warm-up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paired: bool,
     /// Microbatches of one chunk before the next chunk's turn; left out: as many as stages.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]

@@ -72,7 +72,7 @@ impl Record {
 }
 
 /// A computation as timelines name it.
-pub(super) fn work(side: Side, instruction: Instruction) -> Option<Task> {
+pub fn work(side: Side, instruction: Instruction) -> Option<Task> {
     let stage = side == Side::Stage;
     let (kind, chunk, segment, microbatch) = match instruction {
         Instruction::Forward { chunk, segment, microbatch } => {
@@ -93,7 +93,7 @@ pub(super) fn work(side: Side, instruction: Instruction) -> Option<Task> {
 }
 
 /// A message as timelines name it.
-pub(super) fn message(cargo: Cargo, microbatch: usize) -> Task {
+pub fn message(cargo: Cargo, microbatch: usize) -> Task {
     let (kind, chunk, segment) = match cargo {
         Cargo::Activations { chunk } => (Kind::Activations, chunk, 0),
         Cargo::Gradients { chunk } => (Kind::Gradients, chunk, 0),

@@ -64,7 +64,7 @@ mod tests {
         let sets = ["cluster=Preset(\"h100x64\")", "cluster.nodes=1", "plan.mesh.dp=4"];
         let text = said(&sets).unwrap_err();
         assert!(text.contains("error[J209]: the plan has 16 ranks, the cluster 8 GPUs"), "{text}");
-        assert!(text.contains("--set plan.mesh.dp=4"), "{text}");
+        assert!(text.contains("preset h100x64: the cluster is from here"), "{text}");
     }
 
     #[test]

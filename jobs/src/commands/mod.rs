@@ -15,3 +15,4 @@ pub mod sample;
 pub mod schedule;
 pub mod simulate;
 pub mod verify;
+pub mod viz;

@@ -22,7 +22,7 @@ use crate::{
     memory,
     prepare::{self, Network},
     quantity::Every as JobEvery,
-    train::{Checkpoints, Every, Orders, Outcome, Stop, train},
+    train::{Checkpoints, Every, Orders, Outcome, Stop, Trace, train},
     view::{
         plot::{Curve, Plot},
         progress::grouped,
@@ -43,6 +43,17 @@ pub struct Options {
     pub quiet: bool,
     /// Machine-readable summary.
     pub json: bool,
+    /// What is recorded, if anything.
+    pub trace: Option<Tracing>,
+}
+
+/// Which steps are recorded, and where.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// Folder of the recorded steps.
+    pub dir: PathBuf,
+    /// Steps to record, counted from the start of training.
+    pub steps: Vec<u64>,
 }
 
 /// Everything about a run that does not change while it trains.
@@ -116,17 +127,18 @@ impl Run<'_> {
         }
         let interrupted = stop_on_interrupt();
         let decoder = network.decoder.clone();
+        let traced = self.options.trace.clone().map(|trace| (trace, plan.clone()));
         let setup = prepare::setup(self.job, network, plan, state);
         let mut cluster = Cluster::start(setup, Box::new(mix))?;
         let graph = cluster.graph().clone();
-        let outcome = train(&mut cluster, &self.orders(), &interrupted)?;
+        let outcome = train(&mut cluster, &self.orders(traced), &interrupted)?;
         drop(cluster);
         let inference = Inference::new(graph, &outcome.state.tensors, self.job.precision.dtype())?;
         let export = self.export(decoder.as_ref(), &outcome, &tokenizer)?;
         self.conclude(&outcome, unigram, &inference, &tokenizer, export)
     }
 
-    fn orders(&self) -> Orders {
+    fn orders(&self, traced: Option<(Tracing, Plan)>) -> Orders {
         let every = |every| match every {
             JobEvery::Steps(steps) => Every::Steps(steps),
             JobEvery::Seconds(seconds) => Every::Time(Duration::from_secs(seconds)),
@@ -147,6 +159,12 @@ impl Run<'_> {
             metrics: named.filter(|path| *path != own).chain([own.clone()]).collect(),
             job: self.text.to_string(),
             quiet: self.options.quiet,
+            trace: traced.map(|(Tracing { dir, steps }, plan)| Trace {
+                dir,
+                steps,
+                name: self.job.name.clone(),
+                plan,
+            }),
         }
     }
 

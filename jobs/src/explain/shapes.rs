@@ -43,7 +43,8 @@ pub const SHAPES: &[Entry] = &[
         Topic::Field,
         "schedule",
         "Order of work of each stage: GPipe, OneFOneB, Interleaved1F1B, LoopedBfs, ZbH1, ZbH2, \
-         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid, or written out: Csv or Orders.",
+         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid; or written out, Csv or \
+         Orders.",
         "schedule: Interleaved1F1B(extra_warmup: 1)",
     ),
     entry(
