@@ -6,8 +6,10 @@
 //! [`fn@lower`] does all of it. [`text`] prints every level.
 //!
 //! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
-//! programs do, and [`mod@simulate`] times them. [`memory`] counts the bytes of a plan by running
-//! the [`flight`]s that the runtime runs, with symbols for tensors. A [`timeline`] says what happens when.
+//! programs do. What follows from a plan before it runs: [`memory`] counts its bytes by running the
+//! [`flight`]s that the runtime runs, with symbols for tensors; [`price`] and [`mod@simulate`] time
+//! it on a [`cluster`], and a [`timeline`] says what happens when; [`consequences`] are all of it,
+//! and [`mod@search`] looks for better ones.
 
 pub mod action;
 pub mod address;

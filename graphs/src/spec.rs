@@ -25,8 +25,10 @@ pub struct PlanSpec {
     #[serde(with = "written", skip_serializing_if = "Option::is_none")]
     pub weight_grad: Option<WeightGrad>,
     /// Messages that each channel may hold.
+    #[serde(skip_serializing_if = "is_default")]
     pub credits: Credits,
     /// Channels that share a communicator.
+    #[serde(skip_serializing_if = "is_default")]
     pub communicators: Communicators,
 }
 
@@ -60,6 +62,11 @@ impl PlanSpec {
             _ => WeightGrad::Joined,
         })
     }
+}
+
+/// Whether a field need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Reads and writes a field that is either there or left out, without `Some`.
