@@ -3,10 +3,13 @@
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
-    schedule::{Interleaved, Schedule},
+    schedule::{Hybrid, Interleaved, Schedule},
     spec::WeightGrad,
 };
-use jobs::verify::{Trace, first_difference, trace};
+use jobs::{
+    Request, load,
+    verify::{Trace, first_difference, trace},
+};
 use ops::DType;
 use runtime::Setup;
 
@@ -19,10 +22,26 @@ fn spec(pp: usize, vpp: usize, ep: usize, dp: usize) -> PlanSpec {
 }
 
 fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
-    Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
+    Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, ..Interleaved::PLAIN })
 }
 
-fn plans() -> Vec<(&'static str, PlanSpec)> {
+fn paired(extra_warmup: usize) -> Schedule {
+    Schedule::Interleaved1F1B(Interleaved { extra_warmup, paired: true, ..Interleaved::PLAIN })
+}
+
+fn hybrid(split_pairs: bool) -> Schedule {
+    Schedule::Hybrid(Hybrid { split_pairs, group: None })
+}
+
+/// The plan of a job whose schedule is a file, on two replicas.
+fn from_a_file() -> PlanSpec {
+    let request = Request { job: "../tests/jobs/orders.ron".into(), ..Request::default() };
+    let spec = load(&request).unwrap_or_else(|report| panic!("{report}")).job.plan().clone();
+    assert!(matches!(spec.schedule, Some(Schedule::Orders(_))));
+    PlanSpec { mesh: Mesh { dp: 2, ..spec.mesh }, ..spec }
+}
+
+pub fn plans() -> Vec<(&'static str, PlanSpec)> {
     let with = |schedule, spec| PlanSpec { schedule: Some(schedule), ..spec };
     let when = |weight_grad, spec| PlanSpec { weight_grad: Some(weight_grad), ..spec };
     vec![
@@ -42,6 +61,12 @@ fn plans() -> Vec<(&'static str, PlanSpec)> {
         ("pp 2 vpp 2 zero", with(Schedule::InterleavedZeroBubble, spec(2, 2, 1, 1))),
         ("pp 2 vpp 2 zb-v", with(Schedule::ZbV, spec(2, 2, 1, 1))),
         ("pp 2 vpp 2 dual", with(Schedule::DualPipeV, spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 v-half", with(Schedule::VHalf, spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 v-min", with(Schedule::VMin, spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 paired", with(paired(1), spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 hybrid", with(hybrid(false), spec(2, 2, 1, 1))),
+        ("pp 2 vpp 2 ep 2 hybrid split", with(hybrid(true), spec(2, 2, 2, 1))),
+        ("pp 2 vpp 2 dp 2 from a file", from_a_file()),
         ("ep 2", spec(1, 1, 2, 1)),
         ("ep 4", spec(1, 1, 4, 1)),
         ("pp 2 vpp 2 ep 2", with(interleaved(1, true), spec(2, 2, 2, 1))),
@@ -95,7 +120,7 @@ fn a_difference_is_found_and_named() {
     let feed = || small::Numbers::new(decoder.vocab);
     let right = trace("right", small::setup(small::graph(&decoder), plan.clone()), feed(), 2);
     let mut other = plan;
-    other.batch.lanes = 1;
+    other.batch.lanes = Some(1);
     let wrong = trace("other lanes", small::setup(graph, other), feed(), 2);
     let traces = [right.unwrap(), wrong.unwrap()];
     let difference = first_difference(&small::graph(&decoder), &traces).unwrap();

@@ -43,7 +43,7 @@ pub fn graph(decoder: &Decoder) -> ModelGraph {
 }
 
 /// Sixteen sequences of twelve tokens in four lanes.
-pub const BATCH: Batch = Batch { sequences: 16, context: 12, microbatch: 1, lanes: 4 };
+pub const BATCH: Batch = Batch { sequences: 16, context: 12, microbatch: 1, lanes: Some(4) };
 
 /// Lowers a plan for [`BATCH`].
 pub fn plan(graph: &ModelGraph, spec: &PlanSpec) -> Plan {

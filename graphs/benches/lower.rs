@@ -70,8 +70,8 @@ fn one(dp: usize, microbatches: usize) {
         schedule: Some(Schedule::Interleaved1F1B(rule)),
         ..PlanSpec::default()
     };
-    let lanes = 16 * dp;
-    let batch = Batch { sequences: microbatches * lanes, context: 4096, microbatch: 1, lanes };
+    let sequences = microbatches * 16 * dp;
+    let batch = Batch { sequences, context: 4096, microbatch: 1, lanes: None };
     let mut best = f64::INFINITY;
     let mut instructions = 0;
     for _ in 0..RUNS {

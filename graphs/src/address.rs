@@ -46,12 +46,21 @@ impl Address {
     }
 
     /// Lanes it sums weight gradients in: its own rank's, and as experts those of all ranks whose
-    /// rows it computes.
+    /// rows it computes; one if each holder has one.
     pub fn lanes(self, mesh: &Mesh, batch: &Batch) -> Range<usize> {
-        let own = batch.lanes / mesh.data_ranks();
-        match self.side {
-            Side::Stage => self.data_rank(mesh) * own..(self.data_rank(mesh) + 1) * own,
-            Side::Experts => self.replica * mesh.ep * own..(self.replica + 1) * mesh.ep * own,
+        let (at, many) = match self.side {
+            Side::Stage => (self.data_rank(mesh), batch.own_lanes(mesh.data_ranks())),
+            Side::Experts => (self.replica, batch.lanes.map_or(1, |lanes| lanes / mesh.dp)),
+        };
+        at * many..(at + 1) * many
+    }
+
+    /// The lane in which it sums the weight gradients of a unit.
+    pub fn lane(self, mesh: &Mesh, batch: &Batch, unit: usize) -> usize {
+        match (batch.lanes, self.side) {
+            (Some(lanes), _) => unit % lanes,
+            (None, Side::Stage) => self.data_rank(mesh),
+            (None, Side::Experts) => self.replica,
         }
     }
 

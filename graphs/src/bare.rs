@@ -14,6 +14,7 @@ use crate::{
     schedule::{Pipeline, Schedule},
 };
 
+mod comms;
 mod messages;
 
 /// What crosses from one chunk to the next, or back, for one microbatch.
@@ -47,6 +48,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it is backward work and nothing else.
+    pub fn is_backward(&self) -> bool {
+        matches!(self, Step::Work(action) if action.work != Work::Forward)
+    }
+
     /// The actions of the cell, in order.
     pub fn actions(&self) -> Vec<Action> {
         match *self {
@@ -78,7 +84,7 @@ pub struct Cell {
 }
 
 /// Lawful orders: one row for each rank.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bare {
     rows: Vec<Vec<Cell>>,
     places: Vec<usize>,
@@ -115,11 +121,11 @@ impl Bare {
     ///
     /// All the [`OrderError`]s there are.
     pub fn of(schedule: &Schedule, pipeline: Pipeline) -> Result<Self, Vec<OrderError>> {
-        let row = |stage| {
-            let steps = schedule.steps(pipeline, stage).into_iter().enumerate();
+        let row = |steps: Vec<Step>| {
+            let steps = steps.into_iter().enumerate();
             steps.map(|(column, step)| Cell { column, step }).collect()
         };
-        Self::new((0..pipeline.stages).map(row).collect())
+        Self::new(schedule.steps(pipeline).into_iter().map(row).collect())
     }
 
     /// The cells of each rank.

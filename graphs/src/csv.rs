@@ -4,7 +4,8 @@
 //! which says nothing of order; `(0F7;7B3)OVERLAP_F_B` is a forward and a backward pass as one.
 //! With messages, `0SEND_F3` sends the output of chunk 0, `1RECV_F3` receives it for chunk 1, and
 //! `SEND_B` and `RECV_B` do so with gradients. What PyTorch writes of sharded parameters and of
-//! waiting for sends says nothing of order and is passed over.
+//! waiting for sends says nothing of order and is passed over, and so is a line that begins with
+//! `#`, which is ours: for remarks.
 
 use crate::{
     action::{Action, Work},
@@ -42,7 +43,8 @@ pub fn write(bare: &Bare) -> String {
 /// All the cells that cannot be read.
 pub fn read(text: &str) -> Result<Vec<Vec<Cell>>, Vec<CellError>> {
     let mut errors = Vec::new();
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let says = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let lines = text.lines().filter(says);
     let mut rows = Vec::new();
     for (stage, line) in lines.enumerate() {
         let mut row = Vec::new();
@@ -118,7 +120,9 @@ mod tests {
 
     #[test]
     fn idle_cells_and_those_of_other_engines_only_count() {
-        let rows = read("0UNSHARD,, 0F0 ,0WAIT_SEND_F0,0RESHARD\n\n,1F0,0REDUCE_GRAD\n").unwrap();
+        let rows =
+            read("# two ranks\n0UNSHARD,, 0F0 ,0WAIT_SEND_F0,0RESHARD\n\n,1F0,0REDUCE_GRAD\n")
+                .unwrap();
         let columns = |row: &Vec<Cell>| row.iter().map(|cell| cell.column).collect::<Vec<_>>();
         assert_eq!(rows.iter().map(columns).collect::<Vec<_>>(), [[2], [1]]);
     }

@@ -1,7 +1,7 @@
 //! Why a plan cannot be made, in the words of the person who asked for it.
 
 use crate::{
-    check::{Deadlock, OrderError, ProgramError},
+    check::{Deadlock, Hang, OrderError, ProgramError},
     schedule::{Pipeline, Schedule, Unfit},
 };
 
@@ -60,6 +60,33 @@ pub enum PlanError {
         /// Group sizes that would do.
         groups: Vec<usize>,
     },
+    /// Pairs without an extra forward pass in the warm-up.
+    #[error(
+        "pairs need extra_warmup: 1 or more, got 0: the last stage's first pair would be \
+         ({chunk}F0;{chunk}B0), a forward pass beside the backward pass that waits for its output"
+    )]
+    Pairs {
+        /// Chunk of that pair.
+        chunk: usize,
+    },
+    /// Written orders are for another pipeline.
+    #[error(
+        "the orders are for pp = {}, vpp = {}{}, {} microbatches; got pp = {}, vpp = {}, {} \
+         microbatches",
+        expected.stages, expected.virtual_stages, if *even { "" } else { " at most" },
+        expected.microbatches, got.stages, got.virtual_stages, got.microbatches
+    )]
+    Shape {
+        /// The pipeline they are for.
+        expected: Pipeline,
+        /// Whether all its stages have as many chunks.
+        even: bool,
+        /// The pipeline of the plan; microbatches of a rank and step.
+        got: Pipeline,
+    },
+    /// Written orders hang.
+    #[error("{0}")]
+    Hang(Hang),
     /// A layer's experts cannot be spread evenly.
     #[error("{experts} experts do not divide over ep = {ep}")]
     Experts {
@@ -133,6 +160,9 @@ pub enum PlanError {
     /// A program breaks the law.
     #[error("{0}")]
     Program(#[from] ProgramError),
+    /// Channels without a buffer, which actors cannot run.
+    #[error("`plan.credits` is Fixed(0), but a send puts its message into a buffer")]
+    NoCredits,
     /// The plan would hang.
     #[error("{0}")]
     Deadlock(#[from] Deadlock),
@@ -153,6 +183,9 @@ impl PlanError {
             Unfit::Groups { group, microbatches: nearest, groups } => {
                 PlanError::Groups { microbatches, group, pp, nearest, groups }
             }
+            Unfit::Pairs { chunk } => PlanError::Pairs { chunk },
+            Unfit::Shape { expected, even } => PlanError::Shape { expected, even, got: pipeline },
+            Unfit::Hang(hang) => PlanError::Hang(hang),
         }
     }
 
@@ -172,9 +205,13 @@ impl PlanError {
             PlanError::Cut { .. } => "P110",
             PlanError::TooLong { .. } => "P111",
             PlanError::Microbatches { .. } => "P112",
+            PlanError::Pairs { .. } => "P113",
+            PlanError::Shape { .. } => "P114",
+            PlanError::Hang(_) => "P115",
             PlanError::Order(_) => "P120",
             PlanError::Program(_) => "P121",
             PlanError::Deadlock(_) => "P122",
+            PlanError::NoCredits => "P123",
         }
     }
 
@@ -189,8 +226,14 @@ impl PlanError {
             PlanError::Groups { .. } | PlanError::TooLong { .. } => "batch",
             PlanError::Microbatches { .. } => "batch",
             PlanError::Lanes { .. } => "lanes",
+            PlanError::Pairs { .. } | PlanError::Shape { .. } | PlanError::Hang(_) => {
+                "plan.schedule"
+            }
             PlanError::Shares { .. } | PlanError::Explicit(_) => "plan.stages",
             PlanError::Cut { .. } => "plan.stages",
+            PlanError::NoCredits => "plan.credits",
+            PlanError::Deadlock(ring) if ring.credit.is_some() => "plan.credits",
+            PlanError::Deadlock(ring) if ring.shares => "plan.communicators",
             PlanError::Order(_) | PlanError::Program(_) | PlanError::Deadlock(_) => "plan.schedule",
         }
     }
@@ -212,6 +255,10 @@ impl PlanError {
                 let (nearest, groups) = (list(nearest), list(groups));
                 Some(format!("microbatches that would do: {nearest}; groups that would: {groups}"))
             }
+            PlanError::Pairs { .. } => Some("write extra_warmup: 1".to_string()),
+            PlanError::Shape { even: false, .. } => {
+                Some("every row needs as many chunks as the others".to_string())
+            }
             PlanError::Experts { experts, ep } => {
                 let degrees = near(ep, |degree| experts.is_multiple_of(degree));
                 Some(format!("nearest degrees that divide: {}", list(&degrees)))
@@ -230,6 +277,11 @@ impl PlanError {
                 let counts = near(sequences, |count| count.is_multiple_of(unit));
                 Some(format!("nearest batches that do: {} sequences", list(&counts)))
             }
+            PlanError::NoCredits => Some(
+                "write Fixed(1) or more; whether bare orders run without buffers is told by \
+                 `troupe schedule --check orders.csv --credits 0`"
+                    .to_string(),
+            ),
             PlanError::Cut { .. } => Some("cut between layers, or take Balanced".to_string()),
             _ => None,
         }

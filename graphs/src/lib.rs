@@ -14,6 +14,7 @@ pub mod address;
 pub mod bare;
 pub mod check;
 pub mod cluster;
+pub mod consequences;
 pub mod csv;
 pub mod decoder;
 pub mod edge;
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod price;
 pub mod route;
 pub mod schedule;
+pub mod search;
 pub mod share;
 pub mod simulate;
 pub mod source;
@@ -37,6 +39,7 @@ pub mod text;
 pub mod timeline;
 
 pub use crate::{
+    consequences::Consequences,
     decoder::Decoder,
     error::PlanError,
     lower::lower,

@@ -10,8 +10,8 @@ use crate::{
     place,
     plan::{Batch, Plan},
     route::{self, Routes},
-    schedule::Pipeline,
-    spec::PlanSpec,
+    schedule::{Interleaved, Pipeline, Schedule},
+    spec::{Credits, PlanSpec},
 };
 
 /// The largest degree of an axis, and of anything that is counted.
@@ -82,7 +82,14 @@ fn orders(
     let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
     let (places, when) = (schedule.places(pipeline), spec.weight_grad());
     let check = |orders: &[Vec<_>]| check::orders(&places, pipeline.microbatches, orders);
-    let orders = schedule.orders(pipeline);
+    let orders = match (schedule.clone(), spec.weight_grad) {
+        // What the plan says of weight gradients beats what the schedule says.
+        (Schedule::Interleaved1F1B(rule), Some(_)) => {
+            let rule = Interleaved { split_backward: false, ..rule };
+            Schedule::Interleaved1F1B(rule).orders(pipeline)
+        }
+        (schedule, _) => schedule.orders(pipeline),
+    };
     check(&orders).map_err(wrapped)?;
     let passes = |order: &Vec<_>| rising::rising(&split::split(order, when));
     let orders: Vec<_> = orders.iter().map(passes).collect();
@@ -92,13 +99,18 @@ fn orders(
 
 /// Counts that are zero or beyond any machine.
 fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
+    // Neither a slack of 0 nor buffers of 0 are beyond a machine; the latter is told apart.
+    let buffers = match spec.credits {
+        Credits::Least { slack: count } | Credits::Fixed(count) => count.max(1),
+    };
     let degrees = [
         ("plan.mesh.pp", spec.mesh.pp),
         ("plan.mesh.vpp", spec.mesh.vpp),
         ("plan.mesh.ep", spec.mesh.ep),
         ("plan.mesh.dp", spec.mesh.dp),
         ("plan.microbatch", spec.microbatch),
-        ("lanes", batch.lanes),
+        ("plan.credits", buffers),
+        ("lanes", batch.lanes.unwrap_or(1)),
         ("batch", batch.sequences),
         ("context", batch.context),
     ];
@@ -114,6 +126,7 @@ fn degrees(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
 /// Numbers that do not fit each other.
 fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
+    errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));
@@ -139,6 +152,7 @@ fn spread(spec: &PlanSpec, batch: Batch) -> Vec<PlanError> {
     if !sequences.is_multiple_of(microbatch.saturating_mul(ranks)) {
         errors.push(PlanError::Sequences { sequences, microbatch, dp, ep });
     }
+    let Some(lanes) = lanes else { return errors };
     if !lanes.is_multiple_of(ranks) {
         errors.push(PlanError::Lanes { lanes, ranks });
     }

@@ -30,7 +30,7 @@ mod loads;
 mod ranks;
 mod sizes;
 mod states;
-mod symbol;
+pub(crate) mod symbol;
 mod tide;
 mod walk;
 
@@ -242,6 +242,21 @@ impl<'a> Scan<'a> {
     fn still(&self, me: Address) -> u64 {
         let (fixed, reduction) = self.fixed[me.index(&self.sizes.plan.mesh)];
         fixed.parameters + fixed.masters + fixed.states + fixed.inputs + reduction
+    }
+
+    /// Bytes of all actors together, each at its peak under balanced loads: what one machine needs
+    /// that runs all of them.
+    pub fn everywhere(&self) -> u64 {
+        let mesh = &self.sizes.plan.mesh;
+        let still = Address::all(mesh).into_iter().map(|address| self.still(address));
+        let moving = |stage, side| {
+            let first = Address { replica: 0, stage, rank: 0, side };
+            let actor = self.actor(first, &Loads::Balanced);
+            actor.peak.bytes + actor.reserve.messages
+        };
+        let stages = 0..mesh.pp;
+        let both = stages.map(|stage| moving(stage, Side::Stage) + moving(stage, Side::Experts));
+        still.sum::<u64>() + both.sum::<u64>() * mesh.data_ranks() as u64
     }
 
     /// Of each stage and side, the rank that holds most.

@@ -74,6 +74,10 @@ impl Plan {
 /// in that row is what orders and programs call a microbatch. Gradients are summed per lane in
 /// rising order of units and the lanes are joined by a fixed tree, so every `dp * ep` that
 /// divides `lanes` gives the same bits.
+///
+/// Without `lanes`, units are spread as if there were as many as data ranks, but each holder of a
+/// parameter has one sum: an expert group adds what it computes for the ranks of its replica,
+/// rank after rank in every unit. That is the least memory, and the bits depend on `dp` and `ep`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Batch {
     /// Sequences of one step, over all ranks.
@@ -82,8 +86,8 @@ pub struct Batch {
     pub context: usize,
     /// Sequences of one unit.
     pub microbatch: usize,
-    /// Fixed lanes in which gradients are summed; a multiple of `dp * ep`.
-    pub lanes: usize,
+    /// Fixed lanes in which gradients are summed, a multiple of `dp * ep`; or one for each holder.
+    pub lanes: Option<usize>,
 }
 
 impl Batch {
@@ -99,13 +103,13 @@ impl Batch {
 
     /// The unit that data rank `rank` of `ranks` computes as its microbatch `microbatch`.
     pub fn unit(&self, ranks: usize, rank: usize, microbatch: usize) -> usize {
-        let own = self.lanes / ranks;
-        (microbatch / own) * self.lanes + rank * own + microbatch % own
+        let own = self.own_lanes(ranks);
+        (microbatch / own) * ranks * own + rank * own + microbatch % own
     }
 
-    /// The lane of a unit.
-    pub fn lane(&self, unit: usize) -> usize {
-        unit % self.lanes
+    /// Lanes whose units each of `ranks` data ranks computes.
+    pub fn own_lanes(&self, ranks: usize) -> usize {
+        self.lanes.map_or(1, |lanes| lanes / ranks)
     }
 
     /// Tokens of one step.

@@ -8,21 +8,28 @@ use serde::{Deserialize, Serialize};
 use crate::{
     action::{Action, Work},
     bare::Step,
+    check::Hang,
 };
 
 mod dual_pipe_v;
 mod gpipe;
+mod hybrid;
 mod interleaved;
 mod interleaved_zero_bubble;
 mod looped_bfs;
 mod one_f_one_b;
 mod placement;
+mod v_block;
 mod writer;
+mod written;
 mod zb_h1;
 mod zb_h2;
 mod zb_v;
 
-pub use crate::schedule::{interleaved::Interleaved, placement::Placement};
+use crate::schedule::v_block::Block;
+pub use crate::schedule::{
+    hybrid::Hybrid, interleaved::Interleaved, placement::Placement, written::Written,
+};
 
 /// What a schedule needs to know about a pipeline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +43,7 @@ pub struct Pipeline {
 }
 
 /// A rule that makes orders, as job files name it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Schedule {
     /// All forward passes, then all backward passes; Huang et al., arXiv:1811.06965.
     GPipe,
@@ -56,10 +63,18 @@ pub enum Schedule {
     ZbV,
     /// Both ways of a V at once; DeepSeek-V3, arXiv:2412.19437, section 3.2.1.
     DualPipeV,
+    /// ZB-V's V at half of its memory; Qi et al., arXiv:2405.15362.
+    VHalf,
+    /// ZB-V's V at a third of its memory; Qi et al., arXiv:2405.15362.
+    VMin,
+    /// Interleaved 1F1B in pairs, with weight gradients apart where they fill waiting time.
+    Hybrid(Hybrid),
+    /// Orders that stand in the job, or in a file that it names with `Csv(..)`.
+    Orders(Written),
 }
 
 /// Why a schedule cannot run on a pipeline.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Unfit {
     /// The schedule knows only so many chunks a stage.
     VirtualStages {
@@ -80,10 +95,25 @@ pub enum Unfit {
         /// Group sizes that would do for the number asked for.
         groups: Vec<usize>,
     },
+    /// Pairs without an extra forward pass in the warm-up: the last stage would pair a forward
+    /// pass with the backward pass that needs it.
+    Pairs {
+        /// Chunk of the last stage's first pair.
+        chunk: usize,
+    },
+    /// Written orders are for another pipeline.
+    Shape {
+        /// The pipeline they are for; chunks of the stage that has most of them.
+        expected: Pipeline,
+        /// Whether all stages have that many.
+        even: bool,
+    },
+    /// Written orders hang.
+    Hang(Hang),
 }
 
 impl Schedule {
-    /// Every schedule, those with parameters as they are by default.
+    /// Every rule that makes orders, those with parameters as they are by default.
     pub const ALL: &[Schedule] = &[
         Schedule::GPipe,
         Schedule::OneFOneB,
@@ -94,6 +124,9 @@ impl Schedule {
         Schedule::InterleavedZeroBubble,
         Schedule::ZbV,
         Schedule::DualPipeV,
+        Schedule::VHalf,
+        Schedule::VMin,
+        Schedule::Hybrid(Hybrid::PLAIN),
     ];
 
     /// The name job files write.
@@ -108,21 +141,23 @@ impl Schedule {
             Schedule::InterleavedZeroBubble => "InterleavedZeroBubble",
             Schedule::ZbV => "ZbV",
             Schedule::DualPipeV => "DualPipeV",
+            Schedule::VHalf => "VHalf",
+            Schedule::VMin => "VMin",
+            Schedule::Hybrid(_) => "Hybrid",
+            Schedule::Orders(_) => "Orders",
         }
     }
 
-    /// How the chunks are laid over the stages.
-    pub fn placement(&self) -> Placement {
-        match self {
-            Schedule::ZbV | Schedule::DualPipeV => Placement::V,
-            _ => Placement::Loop,
-        }
-    }
-
-    /// The stage of each chunk.
+    /// The stage of each chunk, of a pipeline that [fits](Schedule::fits).
     pub fn places(&self, pipeline: Pipeline) -> Vec<usize> {
+        let placement = match self {
+            Schedule::Orders(written) => return written.bare().places().to_vec(),
+            Schedule::ZbV | Schedule::DualPipeV => Placement::V,
+            Schedule::VHalf | Schedule::VMin => Placement::V,
+            _ => Placement::Loop,
+        };
         let chunks = 0..pipeline.stages * pipeline.virtual_stages;
-        chunks.map(|chunk| self.placement().stage_of(chunk, pipeline.stages)).collect()
+        chunks.map(|chunk| placement.stage_of(chunk, pipeline.stages)).collect()
     }
 
     /// The only number of chunks a stage that the schedule knows, if there is one.
@@ -130,7 +165,9 @@ impl Schedule {
         match self {
             Schedule::GPipe | Schedule::OneFOneB | Schedule::ZbH1 | Schedule::ZbH2 => Some(1),
             Schedule::ZbV | Schedule::DualPipeV => Some(2),
-            Schedule::Interleaved1F1B(_) => None,
+            Schedule::VHalf | Schedule::VMin => Some(2),
+            Schedule::Interleaved1F1B(_) | Schedule::Hybrid(_) => None,
+            Schedule::Orders(written) => Some(written.pipeline().virtual_stages),
             Schedule::LoopedBfs | Schedule::InterleavedZeroBubble => None,
         }
     }
@@ -141,6 +178,9 @@ impl Schedule {
     ///
     /// [`Unfit`], with what would do instead.
     pub fn fits(&self, pipeline: Pipeline) -> Result<(), Unfit> {
+        if let Schedule::Orders(written) = self {
+            return written.fits(pipeline);
+        }
         let known = self.virtual_stages();
         if let Some(expected) = known.filter(|&known| known != pipeline.virtual_stages) {
             return Err(Unfit::VirtualStages { expected });
@@ -148,6 +188,7 @@ impl Schedule {
         let least = 2 * pipeline.stages;
         match self {
             Schedule::Interleaved1F1B(rule) => rule.fits(pipeline),
+            Schedule::Hybrid(rule) => rule.fits(pipeline),
             Schedule::InterleavedZeroBubble => interleaved_zero_bubble::fits(pipeline),
             Schedule::DualPipeV if pipeline.microbatches < least => {
                 Err(Unfit::Microbatches { least })
@@ -156,35 +197,47 @@ impl Schedule {
         }
     }
 
-    /// The actions of one stage, in order, of a pipeline that [fits](Schedule::fits).
-    pub fn order(&self, pipeline: Pipeline, stage: usize) -> Vec<Action> {
+    /// The actions of all stages as the cells of a file, pairs being one cell, of a pipeline that
+    /// [fits](Schedule::fits).
+    pub fn steps(&self, pipeline: Pipeline) -> Vec<Vec<Step>> {
         match self {
+            Schedule::VHalf => works(Block::Half.orders(pipeline)),
+            Schedule::VMin => works(Block::Min.orders(pipeline)),
+            Schedule::Orders(written) => written.steps(),
+            _ => (0..pipeline.stages).map(|stage| self.row(pipeline, stage)).collect(),
+        }
+    }
+
+    /// The actions of all stages, in order, of a pipeline that [fits](Schedule::fits).
+    pub fn orders(&self, pipeline: Pipeline) -> Vec<Vec<Action>> {
+        let actions = |row: &Vec<Step>| row.iter().flat_map(Step::actions).collect();
+        self.steps(pipeline).iter().map(actions).collect()
+    }
+
+    /// The cells of one stage, where each stage's are a rule of its own.
+    fn row(&self, pipeline: Pipeline, stage: usize) -> Vec<Step> {
+        let order = match self {
             Schedule::GPipe => gpipe::order(pipeline, stage),
             Schedule::OneFOneB => one_f_one_b::order(pipeline, stage),
-            Schedule::Interleaved1F1B(rule) => rule.order(pipeline, stage),
+            Schedule::Interleaved1F1B(rule) => return rule.steps(pipeline, stage),
             Schedule::LoopedBfs => looped_bfs::order(pipeline, stage),
             Schedule::ZbH1 => zb_h1::order(pipeline, stage),
             Schedule::ZbH2 => zb_h2::order(pipeline, stage),
             Schedule::InterleavedZeroBubble => interleaved_zero_bubble::order(pipeline, stage),
             Schedule::ZbV => zb_v::order(pipeline, stage),
-            Schedule::DualPipeV => {
-                dual_pipe_v::steps(pipeline, stage).iter().flat_map(Step::actions).collect()
+            Schedule::DualPipeV => return dual_pipe_v::steps(pipeline, stage),
+            Schedule::Hybrid(rule) => return rule.steps(pipeline, stage),
+            Schedule::VHalf | Schedule::VMin | Schedule::Orders(_) => {
+                return self.steps(pipeline).swap_remove(stage);
             }
-        }
+        };
+        order.into_iter().map(Step::Work).collect()
     }
+}
 
-    /// The actions of one stage as the cells of a file, pairs being one cell.
-    pub fn steps(&self, pipeline: Pipeline, stage: usize) -> Vec<Step> {
-        match self {
-            Schedule::DualPipeV => dual_pipe_v::steps(pipeline, stage),
-            _ => self.order(pipeline, stage).into_iter().map(Step::Work).collect(),
-        }
-    }
-
-    /// The orders of all stages.
-    pub fn orders(&self, pipeline: Pipeline) -> Vec<Vec<Action>> {
-        (0..pipeline.stages).map(|stage| self.order(pipeline, stage)).collect()
-    }
+/// Actions as cells of their own.
+fn works(orders: Vec<Vec<Action>>) -> Vec<Vec<Step>> {
+    orders.into_iter().map(|order| order.into_iter().map(Step::Work).collect()).collect()
 }
 
 /// One kind of work of a stage's only chunk, for all microbatches.
@@ -193,19 +246,24 @@ fn microbatches(pipeline: Pipeline, stage: usize, work: Work) -> Vec<Action> {
     (0..pipeline.microbatches).map(action).collect()
 }
 
-/// `warm_up` forward passes, then one forward and one backward in turn, then what is left.
-fn alternate(warm_up: usize, forward: Vec<Action>, backward: Vec<Action>) -> Vec<Action> {
-    let mut order = Vec::with_capacity(2 * forward.len());
+/// `warm_up` forward passes, then one forward and one backward as a pair, then what is left.
+fn pairs(warm_up: usize, forward: Vec<Action>, backward: Vec<Action>) -> Vec<Step> {
     let mut backward = backward.into_iter();
-    for (position, action) in forward.into_iter().enumerate() {
-        order.push(action);
-        if position >= warm_up {
-            order.extend(backward.next());
-        }
+    let mut steps = Vec::with_capacity(2 * forward.len());
+    for (position, forward) in forward.into_iter().enumerate() {
+        let partner = if position < warm_up { None } else { backward.next() };
+        steps.push(partner.map_or(Step::Work(forward), |it| Step::Pair(forward, it)));
     }
-    order.extend(backward);
-    order
+    steps.extend(backward.map(Step::Work));
+    steps
 }
 
+/// The same, one after the other.
+fn alternate(warm_up: usize, forward: Vec<Action>, backward: Vec<Action>) -> Vec<Action> {
+    pairs(warm_up, forward, backward).iter().flat_map(Step::actions).collect()
+}
+
+#[cfg(test)]
+mod closed_forms;
 #[cfg(test)]
 pub(crate) mod tests;

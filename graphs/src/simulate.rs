@@ -1,10 +1,12 @@
 //! How long things take: an event simulation of whole plans, [`plan`], and of bare orders.
 //!
-//! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B` takes as long
-//! as `I` and `W` and hands its input's gradient over at its end; a pair starts when both can and
-//! takes as long as both, its forward pass first. What crosses between ranks arrives `comm` later
-//! and keeps both ranks busy for `handling`. Sends never wait: [`crate::check::hang`] says with how many credits
-//! that is so. Messages that the rows write out cost nothing by themselves.
+//! Of bare orders each rank does its cells in order, each as soon as its inputs have arrived. `B`
+//! takes as long as `I` and `W` and hands its input's gradient over at its end; a pair starts when
+//! both can and takes as long as both, its forward pass first, unless it has a price of its own:
+//! then both are done at its end, and what it saves is messages of the one hidden under the other.
+//! What crosses between ranks arrives `comm` later and keeps both ranks busy for `handling`. Sends
+//! never wait: [`crate::check::hang`] says with how many credits that is so. Messages that the rows
+//! write out cost nothing by themselves.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,7 @@ use crate::{
     timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
 };
 
+mod actor;
 mod chain;
 mod conditions;
 mod engine;
@@ -44,6 +47,9 @@ pub struct Costs {
     pub comm: f64,
     /// What a message keeps its sender busy for after the work, and its receiver before.
     pub handling: f64,
+    /// `F` and `B` as a pair; left out: as long as one after the other. A pair of `F` and `I`
+    /// saves as much.
+    pub pair: Option<f64>,
 }
 
 impl Costs {
@@ -54,6 +60,11 @@ impl Costs {
             Work::BackwardWeight => self.weight,
             Work::Backward => self.input + self.weight,
         }
+    }
+
+    /// What one pass after the other takes longer than a pair.
+    fn gain(&self) -> Option<f64> {
+        self.pair.map(|pair| self.of(Work::Forward) + self.of(Work::Backward) - pair)
     }
 }
 
@@ -167,12 +178,22 @@ impl<'a> Run<'a> {
         let first = self.at[rank];
         while let Some(&Cell { step, .. }) = self.bare.rows()[rank].get(self.at[rank]) {
             let Some(ready) = self.ready(rank, step) else { break };
-            for action in step.actions() {
-                self.compute(rank, action, ready);
-            }
+            self.perform(rank, step, ready);
             self.at[rank] += 1;
         }
         self.at[rank] > first
+    }
+
+    /// Does a step whose inputs are there.
+    fn perform(&mut self, rank: usize, step: Step, ready: Ready) {
+        let actions = step.actions();
+        if let (Step::Pair(..), Some(gain)) = (step, self.costs.gain()) {
+            let apart: f64 = actions.iter().map(|action| self.costs.of(action.work)).sum();
+            return self.compute(rank, &actions, ready, f64::max(apart - gain, 0.0));
+        }
+        for action in actions {
+            self.compute(rank, &[action], ready, self.costs.of(action.work));
+        }
     }
 
     /// When the inputs of a step have arrived, if that is known yet.
@@ -189,25 +210,55 @@ impl<'a> Run<'a> {
         Some(ready)
     }
 
-    fn compute(&mut self, rank: usize, action: Action, ready: Ready) {
+    /// Does actions that end together, in so much time.
+    fn compute(&mut self, rank: usize, actions: &[Action], ready: Ready, cost: f64) {
         let wait = self.wait(rank, ready);
-        let (takes, makes) = (self.bare.takes(action).len(), self.bare.makes(action).is_some());
-        let [takes, makes] = [takes, usize::from(makes)].map(|n| n as f64 * self.costs.handling);
+        let takes: usize = actions.iter().map(|&action| self.bare.takes(action).len()).sum();
+        let makes = actions.iter().filter(|&&action| self.bare.makes(action).is_some()).count();
+        let [takes, makes] = [takes, makes].map(|n| n as f64 * self.costs.handling);
         let start = self.end[rank].max(ready.at);
-        let end = start + takes + self.costs.of(action.work);
+        let end = start + takes + cost;
         let id = self.first[rank] + self.at[rank];
         self.start[rank].get_or_insert(start);
         self.end[rank] = end + makes;
-        self.busy[rank] += takes + self.costs.of(action.work) + makes;
+        self.busy[rank] += takes + cost + makes;
         let done = Done { at: end, by: (rank, id) };
-        self.done.extend(action.parts().into_iter().map(|part| (part, done)));
-        let task = task(action);
-        self.spans[rank].push(Span { id, lane: Lane::Compute, task, start, end, wait });
-        if self.costs.comm > 0.0 && self.bare.makes(action).is_some() {
-            let (start, end) = (end, end + self.costs.comm);
-            let task = Task { kind: message(action.work), ..task };
-            let lane = Lane::Communication;
-            self.spans[rank].push(Span { id, lane, task, start, end, wait: None });
+        let parts = actions.iter().flat_map(|action| action.parts());
+        self.done.extend(parts.map(|part| (part, done)));
+        self.draw(rank, actions, (start, end), wait);
+    }
+
+    /// Notes the spans of actions that share an interval: one after the other, as they would be
+    /// apart, and the messages they send.
+    fn draw(
+        &mut self,
+        rank: usize,
+        actions: &[Action],
+        (start, end): (f64, f64),
+        wait: Option<Wait>,
+    ) {
+        let id = self.first[rank] + self.at[rank];
+        let apart: f64 = actions.iter().map(|action| self.costs.of(action.work)).sum();
+        let (mut begin, mut wait) = (start, wait);
+        for (at, &action) in actions.iter().enumerate() {
+            let share = (end - start) * self.costs.of(action.work) / apart;
+            let until = if at + 1 == actions.len() { end } else { begin + share };
+            let task = task(action);
+            let span = Span { id, lane: Lane::Compute, task, start: begin, end: until, wait };
+            self.spans[rank].push(span);
+            (begin, wait) = (until, None);
+            if self.costs.comm > 0.0 && self.bare.makes(action).is_some() {
+                let task = Task { kind: message(action.work), ..task };
+                let (lane, arrival) = (Lane::Communication, end + self.costs.comm);
+                self.spans[rank].push(Span {
+                    id,
+                    lane,
+                    task,
+                    start: end,
+                    end: arrival,
+                    wait: None,
+                });
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl Default for PlanSpec {
 impl PlanSpec {
     /// The schedule asked for; left out, 1F1B, interleaved if stages hold several chunks.
     pub fn schedule(&self) -> Schedule {
-        self.schedule.unwrap_or(match self.mesh.vpp {
+        self.schedule.clone().unwrap_or(match self.mesh.vpp {
             1 => Schedule::OneFOneB,
             _ => Schedule::Interleaved1F1B(Default::default()),
         })

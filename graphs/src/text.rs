@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     action::{Action, ActionError},
     model::{ModelGraph, Port, Source},
-    plan::{Cargo, Instruction, Plan, Side},
+    plan::{Cargo, Channel, Instruction, Plan, Side},
 };
 
 /// Prints a model: number, name, operator, sources and shapes of each node.
@@ -56,14 +56,20 @@ fn ports(graph: &ModelGraph, ports: &[Port]) -> String {
 pub fn route(plan: &Plan) -> String {
     let mut text = String::new();
     for (id, channel) in plan.channels.iter().enumerate() {
-        let (from, to) = (actor(channel.from), actor(channel.to));
-        let cargo = cargo(channel.cargo);
-        let _ = writeln!(text, "{id:>4}  {from} -> {to}  {cargo}  credits {}", channel.credits);
+        let (words, credits) = (self::channel(channel), channel.credits);
+        let _ = writeln!(text, "{id:>4}  {words}  credits {credits}");
     }
     text
 }
 
-fn actor((stage, side): (usize, Side)) -> String {
+/// Prints the ends and the cargo of a channel.
+pub fn channel(channel: &Channel) -> String {
+    let (from, to, cargo) = (actor(channel.from), actor(channel.to), cargo(channel.cargo));
+    format!("{from} -> {to}  {cargo}")
+}
+
+/// Prints an actor: a stage, or the experts beside it.
+pub fn actor((stage, side): (usize, Side)) -> String {
     match side {
         Side::Stage => format!("stage {stage}"),
         Side::Experts => format!("experts {stage}"),
@@ -122,7 +128,10 @@ pub fn programs(plan: &Plan) -> String {
 
 /// Prints one instruction: `F 2.0 mb 3` computes segment 0 of chunk 2 for microbatch 3.
 pub fn instruction(plan: &Plan, instruction: Instruction) -> String {
-    let carried = |channel: usize| cargo(plan.channels[channel].cargo);
+    let carried = |channel: usize| match plan.channels.get(channel) {
+        Some(channel) => cargo(channel.cargo),
+        None => format!("channel {channel}"),
+    };
     match instruction {
         Instruction::Receive { channel, microbatch } => {
             format!("receive {} mb {microbatch}", carried(channel))

@@ -51,7 +51,7 @@ impl fmt::Display for JobArguments {
 /// A schedule to print, or a file of orders to check or to simulate.
 #[derive(Args)]
 pub struct ScheduleArguments {
-    /// Name of a schedule, as jobs write it; prints its orders.
+    /// A schedule as jobs write it, such as ZbV or 'Hybrid(group: 6)'; prints its orders.
     #[arg(required_unless_present_any = ["check", "simulate"])]
     pub name: Option<String>,
     /// Stages.
@@ -63,6 +63,21 @@ pub struct ScheduleArguments {
     /// Microbatches of a step.
     #[arg(long, default_value_t = 8, conflicts_with_all = ["check", "simulate"])]
     pub microbatches: usize,
+    /// Forward passes of the warm-up beyond the least, of Interleaved1F1B.
+    #[arg(long, value_name = "PASSES", requires = "name")]
+    pub extra_warmup: Option<usize>,
+    /// Microbatches of one chunk before the next chunk's turn, of Interleaved1F1B or Hybrid.
+    #[arg(long, value_name = "MICROBATCHES", requires = "name")]
+    pub group: Option<usize>,
+    /// Split the weight gradients off, of Interleaved1F1B.
+    #[arg(long, requires = "name")]
+    pub split_backward: bool,
+    /// Pair forward and backward passes, of Interleaved1F1B.
+    #[arg(long, requires = "name")]
+    pub paired: bool,
+    /// Print sends and receives too, where PyTorch's engine has them.
+    #[arg(long, requires = "name")]
+    pub comms: bool,
     /// Where the orders go, in PyTorch's dialect; `-` prints them.
     #[arg(long, value_name = "-|FILE", default_value = "-")]
     pub csv: PathBuf,
@@ -75,7 +90,7 @@ pub struct ScheduleArguments {
     /// Simulate a file of orders.
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub simulate: Option<PathBuf>,
-    /// Prices of work on one chunk, and of the way between ranks.
+    /// Prices of work on one chunk, and of the way between ranks; pair= is one of F and B.
     #[arg(long, value_name = "PRICES", default_value = "F=1,I=1,W=1,comm=0")]
     pub cost: String,
 }

@@ -245,13 +245,20 @@ fn bare_orders(asked: &ScheduleArguments, json: bool) -> Result<String, Failure>
         let costs = schedule::costs(&asked.cost)?;
         return schedule::time(&schedule::read(file)?, &costs, json);
     }
+    let options = schedule::Options {
+        extra_warmup: asked.extra_warmup,
+        group: asked.group,
+        split_backward: asked.split_backward,
+        paired: asked.paired,
+    };
     let rule = schedule::named(asked.name.as_deref().unwrap_or_default())?;
+    let rule = options.applied(rule)?;
     let pipeline = Pipeline {
         stages: asked.pp,
         virtual_stages: asked.vpp.or(rule.virtual_stages()).unwrap_or(1),
         microbatches: asked.microbatches,
     };
-    schedule::write(&schedule::print(&rule, pipeline)?, &asked.csv, json)
+    schedule::write(&schedule::print(&rule, pipeline, asked.comms)?, &asked.csv, json)
 }
 
 fn init_model(model: &str, seed: u64, to: &std::path::Path, dtype: Precision) -> Result<u8, Ended> {

@@ -1,8 +1,8 @@
 //! Whether a model fits the memory of this machine, asked before it is allocated.
 
-use graphs::{ModelGraph, Plan};
+use graphs::{ModelGraph, Plan, memory::Scan};
 
-use crate::{exit::Failure, view::progress::bytes};
+use crate::{exit::Failure, job::Job, view::progress::bytes};
 
 /// The memory of this machine is too small.
 const OUT_OF_MEMORY: u8 = 13;
@@ -50,13 +50,11 @@ pub fn of_values(graph: &ModelGraph) -> u64 {
     graph.parameters().iter().map(|parameter| 4 * parameter.elements() as u64).sum()
 }
 
-/// Bytes of weights, masters, gradients and optimizer states of all actors, without activations.
-///
-/// Each replica and expert rank holds its weights and one gradient for each of its lanes; master
-/// and state (up to two moments) stand once.
-pub fn of_training(graph: &ModelGraph, plan: &Plan) -> u64 {
-    let copies = plan.mesh.data_ranks() + plan.batch.lanes + 3;
-    of_values(graph) * copies as u64
+/// Bytes of all tensors that training holds, over all actors of a plan, each at its peak: what
+/// the memory scan counts, without what operators allocate for themselves during a call.
+pub fn of_training(graph: &ModelGraph, plan: &Plan, job: &Job) -> u64 {
+    let (_, train) = job.learner();
+    Scan::new(graph, plan, job.precision.dtype(), &train.optimizer).everywhere()
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub fn plan(
         })?,
     };
     let mut batch = job.batch(spec);
-    batch.lanes = lanes.unwrap_or(batch.lanes);
+    batch.lanes = lanes.or(batch.lanes);
     graphs::lower(graph, spec, batch).map_err(|mistakes| PrepareError::Plan(listed(&mistakes)))
 }
 

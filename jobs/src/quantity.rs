@@ -71,7 +71,8 @@ const BANDWIDTHS: [(&str, f64); 8] = [
     ("Tb/s", 1e12 / 8.0),
 ];
 
-const TIMES: [(&str, f64); 4] = [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
+/// How many make a second, so that `"5us"` is the number nearest to 5e-6.
+const TIMES: [(&str, f64); 4] = [("ns", 1e9), ("us", 1e6), ("ms", 1e3), ("s", 1.0)];
 
 const COUNTS: [(&str, u64); 12] = [
     ("", 1),
@@ -235,7 +236,10 @@ impl Measure for Seconds {
     }
 
     fn text(text: &str) -> Option<Self> {
-        measured(text, &TIMES).map(Seconds)
+        let (number, unit) = parts(text)?;
+        let (_, parts) = TIMES.iter().find(|(name, _)| *name == unit)?;
+        let seconds = number / parts;
+        (seconds.is_finite() && seconds >= 0.0).then_some(Seconds(seconds))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use graphs::{address::Address, memory::Fixed, model::NodeId};
-use ops::{DType, Tensor};
+use ops::{DType, Rule, Tensor};
 
 use crate::{
     brief::Brief,
@@ -17,6 +17,8 @@ pub struct Holding {
     pub value: Tensor,
     /// Gradient sums, one for each lane this actor computes; empty between steps.
     lanes: Vec<Option<Vec<f32>>>,
+    /// Whether gradients move it; a bias that counts move has empty sums.
+    is_trained: bool,
     /// Present on the owner only.
     pub owned: Option<Owned>,
 }
@@ -47,7 +49,8 @@ impl Holdings {
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
             let owned = (share.owner == me).then(|| initial.owned(index));
-            let holding = Holding { value, lanes: vec![None; lanes], owned };
+            let is_trained = parameter.spec.rule != Rule::Balance;
+            let holding = Holding { value, lanes: vec![None; lanes], is_trained, owned };
             holdings.parameters.insert(index, holding);
             holdings.by_node.entry(parameter.node).or_default().push(index);
         }
@@ -67,7 +70,7 @@ impl Holdings {
         let mut opened = 0;
         for index in &self.by_node[&node] {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
-            if holding.lanes[lane].is_none() {
+            if holding.is_trained && holding.lanes[lane].is_none() {
                 holding.lanes[lane] = Some(vec![0.0; holding.value.len()]);
                 opened += holding.value.len() * DType::F32.size();
             }
@@ -80,7 +83,8 @@ impl Holdings {
         let lane = lane - self.first_lane;
         let take = |index: &usize| {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
-            holding.lanes[lane].take().expect("opened before its W")
+            let sum = holding.lanes[lane].take();
+            if holding.is_trained { sum.expect("opened before its W") } else { Vec::new() }
         };
         self.by_node[&node].iter().map(take).collect()
     }
@@ -90,7 +94,7 @@ impl Holdings {
         let lane = lane - self.first_lane;
         for (index, sum) in self.by_node[&node].iter().zip(sums) {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
-            holding.lanes[lane] = Some(sum);
+            holding.lanes[lane] = holding.is_trained.then_some(sum);
         }
     }
 

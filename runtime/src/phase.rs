@@ -71,7 +71,8 @@ impl Worker {
     pub(crate) fn collect(&mut self, parameter: usize, first_lane: usize, lanes: Vec<Tensor>) {
         let arrived = self.phase.lanes.entry(parameter).or_default();
         arrived.extend(lanes.into_iter().enumerate().map(|(i, lane)| (first_lane + i, lane)));
-        if arrived.len() < self.brief.plan.batch.lanes {
+        let own = self.me.lanes(&self.brief.plan.mesh, &self.brief.plan.batch).len();
+        if arrived.len() < own * self.brief.shares[parameter].holders.len() {
             return;
         }
         let lanes = self.phase.lanes.remove(&parameter).unwrap_or_default();

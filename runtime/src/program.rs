@@ -186,7 +186,8 @@ impl Worker {
     fn backward_weight(&mut self, key: FlightKey, segment: usize) {
         let (chunk, _, microbatch, source) = key;
         let (brief, at) = (&self.brief, self.brief.context());
-        let lane = brief.plan.batch.lane(self.unit(microbatch, source));
+        let unit = self.unit(microbatch, source);
+        let lane = self.me.lane(&brief.plan.mesh, &brief.plan.batch, unit);
         let tasks = self.tasks[&(chunk, segment)].iter().rev();
         let trained = |task: &&Task| !brief.graph.node(task.node).parameters.is_empty();
         let tasks: Vec<&Task> = tasks.filter(trained).collect();

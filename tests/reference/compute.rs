@@ -145,7 +145,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         sequences: case.sequences,
         context: case.context,
         microbatch: case.plan.microbatch,
-        lanes: case.plan.mesh.data_ranks(),
+        lanes: Some(case.plan.mesh.data_ranks()),
     };
     let plan = graphs::lower(&graph, &case.plan, batch).map_err(|errors| anyhow!("{errors:?}"))?;
     let setup = Setup {

@@ -29,6 +29,8 @@ pub struct Deadlock {
     pub story: Vec<String>,
     /// A channel that breaks the ring if it gets one more credit.
     pub credit: Option<ChannelId>,
+    /// Whether the ring goes through a communicator that channels share.
+    pub shares: bool,
 }
 
 /// Proves that the plan cannot hang.
@@ -73,7 +75,7 @@ impl Teller<'_> {
                 "no credit can break the ring: the order of work itself waits for itself".into()
             }
         });
-        Deadlock { story, credit }
+        Deadlock { story, credit, shares }
     }
 
     fn line(&self, wait: &Wait) -> String {

@@ -208,6 +208,11 @@ impl<'e, 'a> Run<'e, 'a> {
         Run { events, at, asleep: vec![Vec::new(); actors] }
     }
 
+    /// How much an actor has to do yet before an event.
+    pub(crate) fn distance(&self, event: Event) -> Event {
+        event.saturating_sub(self.at[self.events.actor(event)])
+    }
+
     /// Runs until all is done, or nothing moves with these credits: then tells the ring, each
     /// event waiting for one at or after that of the next.
     pub(crate) fn until_stuck(&mut self, credits: &[usize]) -> Option<Vec<Wait>> {

@@ -99,6 +99,20 @@ pub enum OrderError {
 }
 
 impl OrderError {
+    /// Row and cell that it is about, as far as it is about one.
+    pub fn place(&self) -> (Option<usize>, Option<usize>) {
+        match *self {
+            OrderError::Empty | OrderError::Rows { .. } | OrderError::Gap { .. } => (None, None),
+            OrderError::Missing { stage, .. } | OrderError::Sparse { stage, .. } => {
+                (Some(stage), None)
+            }
+            OrderError::Foreign { stage, cell, .. }
+            | OrderError::Twice { stage, cell, .. }
+            | OrderError::Early { stage, cell, .. }
+            | OrderError::Message { stage, cell, .. } => (Some(stage), Some(cell)),
+        }
+    }
+
     /// Counts cells as columns of rows, where positions among the actions are counted so far.
     pub(crate) fn move_to(&mut self, rows: &[Vec<Cell>]) {
         let column = |stage: usize, position: usize| {
@@ -173,8 +187,9 @@ impl Row {
                     errors.push(OrderError::Foreign { stage, cell, action });
                     break;
                 };
-                let needs =
-                    needs(part).filter(|&it| !self.slot(it).is_some_and(|s| done[s].is_some()));
+                let is_missing =
+                    |it: &Action| self.slot(*it).is_none_or(|slot| done[slot].is_none());
+                let needs = needs(part).filter(is_missing);
                 if let Some(needs) = needs {
                     errors.push(OrderError::Early { stage, cell, action, needs });
                 }

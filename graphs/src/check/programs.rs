@@ -6,6 +6,7 @@
 use crate::{
     plan::{Cargo, Channel, ChannelId, Instruction, Plan, Side},
     route::{self, Routes},
+    text,
 };
 
 mod slots;
@@ -16,17 +17,17 @@ use slots::Slots;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ProgramError {
     /// A channel does not go where the cut of the model needs one.
-    #[error("channel {channel} is {got:?}; expected {expected:?}")]
+    #[error("channel {channel} is {got}; expected {expected}")]
     Channel {
         /// Index of the channel.
         channel: ChannelId,
-        /// The channel that the plan has, if it has so many.
-        got: Option<Channel>,
-        /// The channel that there has to be, whatever its credits.
-        expected: Option<Channel>,
+        /// The channel that the plan has, in words.
+        got: String,
+        /// The channel that there has to be.
+        expected: String,
     },
     /// An instruction stands twice.
-    #[error("stage {stage}, {side:?}: instruction {index} repeats {instruction:?}")]
+    #[error("{}: instruction {index} repeats {what}", who(.stage, .side))]
     Twice {
         /// Stage of the actor.
         stage: usize,
@@ -36,9 +37,11 @@ pub enum ProgramError {
         index: usize,
         /// What stands there.
         instruction: Instruction,
+        /// The same in words.
+        what: String,
     },
     /// An instruction stands before what it needs, or without it.
-    #[error("stage {stage}, {side:?}: instruction {index}, {instruction:?}, needs {needs:?} first")]
+    #[error("{}: instruction {index}, {what}, comes before {needs}", who(.stage, .side))]
     Early {
         /// Stage of the actor.
         stage: usize,
@@ -48,11 +51,13 @@ pub enum ProgramError {
         index: usize,
         /// What stands there.
         instruction: Instruction,
-        /// What has to stand before it.
-        needs: Instruction,
+        /// The same in words.
+        what: String,
+        /// What has to stand before it, in words.
+        needs: String,
     },
     /// An instruction stands nowhere.
-    #[error("stage {stage}, {side:?}: {instruction:?} is missing")]
+    #[error("{}: {what} is missing", who(.stage, .side))]
     Missing {
         /// Stage of the actor.
         stage: usize,
@@ -60,9 +65,11 @@ pub enum ProgramError {
         side: Side,
         /// What should stand there.
         instruction: Instruction,
+        /// The same in words.
+        what: String,
     },
     /// An instruction that this actor has no business with.
-    #[error("stage {stage}, {side:?}: instruction {index}, {instruction:?}, is none of its own")]
+    #[error("{}: instruction {index}, {what}, is none of its own", who(.stage, .side))]
     Foreign {
         /// Stage of the actor.
         stage: usize,
@@ -72,7 +79,14 @@ pub enum ProgramError {
         index: usize,
         /// What stands there.
         instruction: Instruction,
+        /// The same in words.
+        what: String,
     },
+}
+
+/// The name of an actor.
+fn who(stage: &usize, side: &Side) -> String {
+    text::actor((*stage, *side))
 }
 
 /// Checks the channels, and the programs of all actors.
@@ -106,8 +120,8 @@ fn channels(plan: &Plan) -> Vec<ProgramError> {
     wrong
         .map(|(channel, got, expected)| ProgramError::Channel {
             channel,
-            got: got.cloned(),
-            expected: expected.cloned(),
+            got: got.map_or("missing".into(), text::channel),
+            expected: expected.map_or("none".into(), text::channel),
         })
         .collect()
 }
@@ -125,21 +139,42 @@ impl Actor<'_> {
     /// Follows a program; `done` says of each instruction whether it has stood so far.
     fn check(&self, program: &[Instruction], done: &mut [bool], errors: &mut Vec<ProgramError>) {
         let Actor { stage, side, .. } = *self;
+        let words = |instruction| text::instruction(self.plan, instruction);
         let mut different = 0;
         for (index, &instruction) in program.iter().enumerate() {
             let Some(slot) = self.slots.find((stage, side), instruction) else {
-                errors.push(ProgramError::Foreign { stage, side, index, instruction });
+                errors.push(ProgramError::Foreign {
+                    stage,
+                    side,
+                    index,
+                    instruction,
+                    what: words(instruction),
+                });
                 continue;
             };
             for needs in self.needs(instruction).into_iter().flatten() {
                 let found = self.slots.find((stage, side), needs);
                 if !found.is_some_and(|slot| done[slot]) {
-                    errors.push(ProgramError::Early { stage, side, index, instruction, needs });
+                    let (what, needs) = (words(instruction), words(needs));
+                    errors.push(ProgramError::Early {
+                        stage,
+                        side,
+                        index,
+                        instruction,
+                        what,
+                        needs,
+                    });
                 }
             }
             match std::mem::replace(&mut done[slot], true) {
                 false => different += 1,
-                true => errors.push(ProgramError::Twice { stage, side, index, instruction }),
+                true => errors.push(ProgramError::Twice {
+                    stage,
+                    side,
+                    index,
+                    instruction,
+                    what: words(instruction),
+                }),
             }
         }
         if different < self.slots.count((stage, side)) {
@@ -149,6 +184,7 @@ impl Actor<'_> {
                 stage,
                 side,
                 instruction,
+                what: words(instruction),
             }));
         }
     }

@@ -6,17 +6,20 @@ use crate::{
     decoder::tests::nano,
     lower,
     mesh::Mesh,
-    plan::{Batch, Cargo, Instruction, Plan},
+    plan::{Batch, Cargo, Instruction, Plan, Side},
     schedule::{Pipeline, tests::golden},
     spec::WeightGrad,
     text::read_orders,
 };
 
+mod machine;
+mod mutations;
+
 fn plan(pp: usize, vpp: usize) -> Plan {
     let graph = ModelGraph::new(&nano().expand()).unwrap();
     let mesh = Mesh { pp, vpp, ep: 2, dp: 1 };
     let spec = PlanSpec { mesh, weight_grad: Some(WeightGrad::Early), ..PlanSpec::default() };
-    let batch = Batch { sequences: 8, context: 16, microbatch: 1, lanes: 2 };
+    let batch = Batch { sequences: 8, context: 16, microbatch: 1, lanes: Some(2) };
     lower(&graph, &spec, batch).unwrap()
 }
 
@@ -53,6 +56,37 @@ fn every_mistake_of_an_order_is_named_with_its_cell() {
         ]
     );
     assert_eq!(mistakes(pipeline, "0F0"), ["the orders have 1 rows for 2 stages"]);
+}
+
+#[test]
+fn no_kind_of_mistake_in_an_order_is_missed() {
+    let pipeline = Pipeline { stages: 2, virtual_stages: 1, microbatches: 1 };
+    for (text, expected) in [
+        ("0F0,0F0,0B0\n1F0,1B0", vec!["stage 0, cell 1: 0F0 does again what cell 0 has done"]),
+        ("0F0,0I0,0I0,0W0\n1F0,1B0", vec!["stage 0, cell 2: 0I0 does again what cell 1 has done"]),
+        ("0F0,0I0,0W0,0W0\n1F0,1B0", vec!["stage 0, cell 3: 0W0 does again what cell 2 has done"]),
+        ("0F0,0B0,0I0\n1F0,1B0", vec!["stage 0, cell 2: 0I0 does again what cell 1 has done"]),
+        ("0F0,0B0,0W0\n1F0,1B0", vec!["stage 0, cell 2: 0W0 does again what cell 1 has done"]),
+        ("0F0,0I0,0B0\n1F0,1B0", vec!["stage 0, cell 2: 0B0 does again what cell 1 has done"]),
+        ("0F0,0W0,0I0\n1F0,1B0", vec!["stage 0, cell 1: 0W0 comes before its 0I0"]),
+        ("0I0,0F0,0W0\n1F0,1B0", vec!["stage 0, cell 0: 0I0 comes before its 0F0"]),
+        ("0F0\n1F0,1B0", vec!["stage 0: 0I0 is missing", "stage 0: 0W0 is missing"]),
+        ("0F0,0I0\n1F0,1B0", vec!["stage 0: 0W0 is missing"]),
+        (
+            "0F0,0W0\n1F0,1B0",
+            vec!["stage 0, cell 1: 0W0 comes before its 0I0", "stage 0: 0I0 is missing"],
+        ),
+        ("0F0,0B0,1F0\n1F0,1B0", vec!["stage 0, cell 2: 1F0 is not work of this stage"]),
+        ("0F0,0B0,2F0\n1F0,1B0", vec!["stage 0, cell 2: 2F0 is not work of this stage"]),
+        ("0F0,0B0,0F1\n1F0,1B0", vec!["stage 0, cell 2: 0F1 is not work of this stage"]),
+    ] {
+        assert_eq!(mistakes(pipeline, text), expected, "{text}");
+    }
+    let many = Pipeline { stages: 1, virtual_stages: 1, microbatches: 1 << 40 };
+    assert_eq!(
+        mistakes(many, "0F0,0B0"),
+        ["stage 0: 2 cells cannot hold the work of 1 chunks for 1099511627776 microbatches"]
+    );
 }
 
 #[test]

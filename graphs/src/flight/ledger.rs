@@ -120,6 +120,10 @@ impl Ledger {
 
     /// One holder less; the last one frees the buffer.
     pub fn release<T: Held>(&mut self, tensor: &T) {
+        // What has no byte has no place of its own either.
+        if tensor.amount() == Amount::default() {
+            return;
+        }
         let Some((holders, class)) = self.entries.get_mut(&tensor.place()) else { return };
         *holders -= 1;
         let (left, class) = (*holders, *class);
@@ -137,5 +141,53 @@ impl Ledger {
             self.highs.retain(|high| !total.covers(high.total));
             self.highs.push(self.live.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::symbol::{Maker, Symbol};
+
+    fn bytes(fixed: u64, per_row: u64) -> Amount {
+        Amount { fixed, per_row }
+    }
+
+    #[test]
+    fn a_buffer_counts_once_until_its_last_holder_lets_go() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let shared = maker.make(bytes(8, 0));
+        ledger.hold(&shared, Some(Class::Residual));
+        ledger.hold(&shared.clone(), Some(Class::NormOutput));
+        ledger.release(&shared);
+        assert_eq!(ledger.live().of(Class::Residual), bytes(8, 0));
+        assert_eq!(ledger.live().total(), bytes(8, 0));
+        ledger.release(&shared);
+        assert_eq!(ledger.live(), &Live::default());
+    }
+
+    #[test]
+    fn what_has_no_byte_or_is_counted_elsewhere_changes_nothing() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (first, unit) = (maker.make(bytes(8, 0)), maker.make(bytes(5, 0)));
+        ledger.hold(&first, Some(Class::Residual));
+        // An empty tensor has the first place of a maker of its own.
+        let empty = <Symbol as Held>::empty();
+        assert_eq!(empty.place(), first.place());
+        ledger.release(&empty);
+        ledger.hold(&unit, None);
+        ledger.hold(&unit, Some(Class::Statistics));
+        assert_eq!(ledger.live().total(), bytes(8, 0));
+    }
+
+    #[test]
+    fn highs_are_kept_where_rows_may_decide_which_is_higher() {
+        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (fixed, rows) = (maker.make(bytes(10, 0)), maker.make(bytes(0, 1)));
+        ledger.hold(&fixed, Some(Class::Residual));
+        ledger.release(&fixed);
+        ledger.hold(&rows, Some(Class::MoeUpInput));
+        let totals = ledger.highs().iter().map(Live::total).collect::<Vec<_>>();
+        assert_eq!(totals, [bytes(10, 0), bytes(0, 1)]);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     mesh::Mesh,
     plan::{Instruction, Side},
     schedule::{Interleaved, Schedule},
-    spec::{Share, Stages, WeightGrad},
+    spec::{Communicators, Credits, Share, Stages, WeightGrad},
 };
 
 fn graph(decoder: Decoder) -> ModelGraph {
@@ -17,7 +17,7 @@ fn graph(decoder: Decoder) -> ModelGraph {
 }
 
 fn batch(sequences: usize, lanes: usize) -> Batch {
-    Batch { sequences, context: 16, microbatch: 1, lanes }
+    Batch { sequences, context: 16, microbatch: 1, lanes: Some(lanes) }
 }
 
 fn on(mesh: Mesh) -> PlanSpec {
@@ -140,12 +140,12 @@ fn chunks_that_are_neighbours_on_one_stage_need_no_channel() {
 #[test]
 fn a_trillion_parameters_are_lowered_on_paper() {
     let graph = graph(kimi_k2());
-    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, group: None };
+    let interleaved = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };
     let spec = PlanSpec {
         schedule: Some(Schedule::Interleaved1F1B(interleaved)),
         ..on(Mesh { pp: 16, vpp: 2, ep: 16, dp: 1 })
     };
-    let batch = Batch { sequences: 1024, context: 4096, microbatch: 1, lanes: 16 };
+    let batch = Batch { sequences: 1024, context: 4096, microbatch: 1, lanes: Some(16) };
     let plan = lower(&graph, &spec, batch).unwrap();
     assert_eq!(plan.chunks.len(), 32);
     assert_eq!(plan.orders[0].len(), 64 * 2 * 3);
@@ -160,11 +160,14 @@ fn a_plan_spec_reads_as_a_job_writes_it() {
     let text = r#"{
         "mesh": {"pp": 2, "vpp": 2, "ep": 2},
         "schedule": {"Interleaved1F1B": {"extra_warmup": 1, "split_backward": true}},
-        "weight_grad": {"Late": 3}
+        "weight_grad": {"Late": 3},
+        "credits": {"Fixed": 2},
+        "communicators": "PerPair"
     }"#;
     let spec: PlanSpec = serde_json::from_str(text).unwrap();
     assert_eq!(spec.mesh, Mesh { pp: 2, vpp: 2, ep: 2, dp: 1 });
     assert_eq!(spec.weight_grad(), WeightGrad::Late(3));
+    assert_eq!((spec.credits, spec.communicators), (Credits::Fixed(2), Communicators::PerPair));
     assert_eq!(PlanSpec { weight_grad: None, ..spec.clone() }.weight_grad(), WeightGrad::Early);
     let again = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<PlanSpec>(&again).unwrap(), spec);
@@ -182,11 +185,100 @@ fn explicit_stages_hold_what_they_say() {
     assert_eq!(graph.node(plan.chunks[1].nodes.start).name, "model.layers.1.input_layernorm");
 }
 
+fn wired(
+    schedule: Schedule,
+    mesh: Mesh,
+    credits: Credits,
+    communicators: Communicators,
+) -> Result<Plan, Vec<PlanError>> {
+    let spec = PlanSpec { schedule: Some(schedule), credits, communicators, ..on(mesh) };
+    lower(&graph(nano()), &spec, batch(2 * mesh.chunks(), 1))
+}
+
+#[test]
+fn credits_are_as_few_as_can_be_or_as_many_as_asked_for() {
+    let mesh = Mesh { pp: 4, vpp: 2, ep: 1, dp: 1 };
+    let lowered =
+        |credits| wired(Schedule::InterleavedZeroBubble, mesh, credits, Communicators::PerEdge);
+    let most = |credits| {
+        let plan = lowered(credits).unwrap();
+        plan.channels.iter().map(|channel| channel.credits).max().unwrap()
+    };
+    assert_eq!(most(Credits::Least { slack: 0 }), 3);
+    assert_eq!(most(Credits::Least { slack: 2 }), 5);
+    assert_eq!(most(Credits::Fixed(7)), 7);
+    let code = |credits| {
+        let errors = lowered(credits).unwrap_err();
+        errors.iter().map(|e| format!("{} {}", e.code(), e.path())).collect::<Vec<_>>()
+    };
+    assert_eq!(code(Credits::Fixed(1)), ["P122 plan.credits"]);
+    assert_eq!(code(Credits::Fixed(0)), ["P123 plan.credits"]);
+    assert_eq!(code(Credits::Fixed(usize::MAX)), ["P100 plan.credits"]);
+    assert_eq!(code(Credits::Least { slack: usize::MAX }), ["P100 plan.credits"]);
+}
+
+#[test]
+fn shared_communicators_suit_plans_whose_ends_issue_in_one_order() {
+    let mesh = Mesh { pp: 2, vpp: 1, ep: 2, dp: 1 };
+    let least = Credits::default();
+    for communicators in [Communicators::PerPair, Communicators::One] {
+        let filled = PlanSpec { schedule: Some(Schedule::GPipe), communicators, ..on(mesh) };
+        lower(&graph(nano()), &filled, batch(8, 2)).unwrap();
+        let alternating = PlanSpec { schedule: Some(Schedule::OneFOneB), ..filled };
+        let errors = lower(&graph(nano()), &alternating, batch(8, 2)).unwrap_err();
+        assert_eq!(errors[0].path(), "plan.communicators");
+        let PlanError::Deadlock(ring) = &errors[0] else { panic!("{errors:?}") };
+        assert_eq!(
+            ring.story,
+            [
+                "stage 0 waits for the gradients of chunk 1 of microbatch 0 from stage 1, since \
+                 stage 0 has issued the activations of chunk 0 of microbatch 1 earlier on the \
+                 same communicator",
+                "stage 1 waits for the activations of chunk 0 of microbatch 1 from stage 0, since \
+                 stage 1 has issued the gradients of chunk 1 of microbatch 0 earlier on the same \
+                 communicator",
+                "no credit can break the ring: the ends of a communicator issue messages in \
+                 different orders; a communicator for each channel (communicators: PerEdge) would",
+            ]
+        );
+    }
+    assert!(
+        wired(Schedule::OneFOneB, Mesh { ep: 1, ..mesh }, least, Communicators::PerEdge).is_ok()
+    );
+}
+
+#[test]
+fn fewer_microbatches_than_stages_are_lowered_or_refused_with_numbers_that_would_do() {
+    let graph = graph(nano());
+    let (mut lowered, mut refused) = (0, 0);
+    for schedule in Schedule::ALL {
+        for (pp, microbatches) in (2..5).flat_map(|pp| (1..pp).map(move |few| (pp, few))) {
+            let vpp = schedule.virtual_stages().unwrap_or(2);
+            let mesh = Mesh { pp, vpp, ep: 1, dp: 1 };
+            let spec = PlanSpec { schedule: Some(schedule.to_owned()), ..on(mesh) };
+            match lower(&graph, &spec, batch(microbatches, 1)) {
+                Ok(_) => lowered += 1,
+                Err(errors) => {
+                    let told = errors[0].to_string() + &errors[0].help().unwrap_or_default();
+                    let numbers = ["needs at least", "that would do"];
+                    assert!(numbers.iter().any(|words| told.contains(words)), "{told}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(lowered > 30 && refused > 5, "{lowered} lowered, {refused} refused");
+}
+
 fn schedules() -> impl Strategy<Value = Option<Schedule>> {
     let rule = (0..3_usize, any::<bool>()).prop_map(|(extra_warmup, split_backward)| {
-        Schedule::Interleaved1F1B(Interleaved { extra_warmup, split_backward, group: None })
+        Schedule::Interleaved1F1B(Interleaved {
+            extra_warmup,
+            split_backward,
+            ..Interleaved::PLAIN
+        })
     });
-    let plain = (0..Schedule::ALL.len()).prop_map(|which| Some(Schedule::ALL[which]));
+    let plain = (0..Schedule::ALL.len()).prop_map(|which| Some(Schedule::ALL[which].clone()));
     prop_oneof![Just(None), plain, rule.prop_map(Some)]
 }
 
@@ -212,10 +304,10 @@ proptest! {
         schedule in schedules(),
         weight_grad in weight_grads(),
     ) {
-        let vpp = schedule.and_then(|schedule| schedule.virtual_stages()).unwrap_or(vpp);
+        let vpp = schedule.as_ref().and_then(Schedule::virtual_stages).unwrap_or(vpp);
         let mesh = Mesh { pp, vpp, ep, dp: 1 };
-        let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
         let rounds = if schedule == Some(Schedule::DualPipeV) { rounds + 1 } else { rounds };
+        let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
         let microbatches = pp * rounds;
         let plan = lower(&graph(nano()), &spec, batch(microbatches * ep, ep)).unwrap();
         let all = plan.programs.iter().flatten().flat_map(|program| &program.instructions);

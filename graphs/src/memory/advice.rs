@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One change of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Change {
     /// Another schedule.
     Schedule(Schedule),
@@ -46,7 +46,7 @@ impl fmt::Display for Change {
 }
 
 /// A change and what it does to the rank that holds most.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Advice {
     /// What to change.
     pub change: Change,
@@ -84,7 +84,7 @@ pub fn advice(
     let now = bytes(spec, batch, precision)?;
     let mut advice = Vec::new();
     for change in changes(spec, precision) {
-        let (spec, batch, precision) = changed(spec, batch, precision, change);
+        let (spec, batch, precision) = changed(spec, batch, precision, change.clone());
         let tried: Result<u64, Vec<PlanError>> = bytes(&spec, batch, precision);
         if let Ok(bytes) = tried
             && bytes < now
@@ -100,8 +100,8 @@ pub fn advice(
 /// The changes worth trying.
 fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     let mesh = spec.mesh;
-    let others = Schedule::ALL.iter().filter(|&&schedule| schedule != spec.schedule());
-    let mut changes: Vec<Change> = others.copied().map(Change::Schedule).collect();
+    let others = Schedule::ALL.iter().filter(|&schedule| *schedule != spec.schedule());
+    let mut changes: Vec<Change> = others.cloned().map(Change::Schedule).collect();
     let times = [WeightGrad::Joined, WeightGrad::Early].into_iter();
     changes.extend(times.filter(|when| *when != spec.weight_grad()).map(Change::WeightGrad));
     if spec.microbatch > 1 {
@@ -133,8 +133,8 @@ fn changed(
         Change::Mesh(mesh) => {
             spec.mesh = mesh;
             // More data ranks than lanes would be refused: each gets one.
-            if !batch.lanes.is_multiple_of(mesh.data_ranks()) {
-                batch.lanes *= 2;
+            if !batch.lanes.is_none_or(|lanes| lanes.is_multiple_of(mesh.data_ranks())) {
+                batch.lanes = batch.lanes.map(|lanes| 2 * lanes);
             }
         }
     }

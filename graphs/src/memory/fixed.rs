@@ -30,7 +30,10 @@ pub(super) fn all_fixed(
         let (rule, shape) = (parameter.spec.rule, &parameter.spec.shape);
         let state = optimizer.state_elements(rule, shape) * DType::F32.size();
         let own = share.owner.lanes(&plan.mesh, &plan.batch).len();
-        let foreign = if rule == Rule::Balance { 0 } else { plan.batch.lanes - own };
+        let foreign = match rule {
+            Rule::Balance => 0,
+            Rule::Muon | Rule::AdamW => own * (share.holders.len() - 1),
+        };
         add(share.owner, &|(fixed, reduction)| {
             fixed.masters += master;
             fixed.states += state as u64;

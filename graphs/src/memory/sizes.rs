@@ -1,6 +1,6 @@
 //! Bytes of edges, of what operators keep, and of the gradient sums of a segment.
 
-use ops::{DType, Fresh, Kind, Op};
+use ops::{DType, Fresh, Kind, Op, Rule};
 
 use crate::{
     flight::{Amount, Task},
@@ -72,9 +72,10 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// Bytes of one lane of the weight gradients of some nodes.
+/// Bytes of one lane of the weight gradients of some nodes; biases that counts move have none.
 pub(super) fn lane_bytes(tasks: &[Task]) -> u64 {
     let weights = tasks.iter().flat_map(|task| task.op.operator().weights());
+    let weights = weights.filter(|weight| weight.rule != Rule::Balance);
     let elements = weights.map(|weight| weight.shape.iter().product::<usize>());
     (elements.sum::<usize>() * DType::F32.size()) as u64
 }

@@ -6,7 +6,7 @@ use crate::flight::{Amount, Held};
 
 /// A tensor without elements.
 #[derive(Clone, Debug)]
-pub(super) struct Symbol {
+pub(crate) struct Symbol {
     identity: usize,
     amount: Amount,
     maker: Maker,
@@ -14,7 +14,7 @@ pub(super) struct Symbol {
 
 /// Makes symbols, each of its own identity.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Maker(Rc<Cell<usize>>);
+pub(crate) struct Maker(Rc<Cell<usize>>);
 
 impl Maker {
     /// A new symbol.

@@ -1,6 +1,6 @@
 //! One actor's program from its first instruction to its last: what is alive, and the peak.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     address::Address,
@@ -19,6 +19,15 @@ use crate::{
 /// A chunk, on the experts' side with a visit.
 type Home = (usize, usize);
 
+/// The sums of a segment's weight gradients: they appear when the first microbatch of their lane
+/// adds to them, and stay until the end of the program.
+struct Lanes {
+    /// Bytes of one sum.
+    bytes: u64,
+    /// Which are there, source by source.
+    open: Vec<bool>,
+}
+
 /// The walk of one actor.
 pub(super) struct Walk<'a> {
     sizes: &'a Sizes<'a>,
@@ -27,8 +36,8 @@ pub(super) struct Walk<'a> {
     states: States<'a>,
     /// State of each microbatch, by chunk and visit.
     flights: BTreeMap<Home, Vec<StateId>>,
-    /// Lanes with a sum of weight gradients, by chunk, segment and source or own lane.
-    lanes: BTreeSet<(usize, usize, usize)>,
+    /// Sums of weight gradients, by chunk and segment.
+    lanes: BTreeMap<(usize, usize), Lanes>,
     tide: Tide,
 }
 
@@ -41,9 +50,12 @@ impl<'a> Walk<'a> {
             Side::Experts => (chunk, segment),
         });
         let flights = homes.map(|home| (home, vec![0; microbatches])).collect();
-        let routed = Routed::new(sizes, me, loads);
-        let (lanes, tide) = (BTreeSet::new(), Tide::default());
-        Walk { sizes, me, routed, states, flights, lanes, tide }
+        let lanes = me.lanes(&sizes.plan.mesh, &sizes.plan.batch).len();
+        let lanes = states.events.tasks.iter().map(|(&segment, tasks)| {
+            (segment, Lanes { bytes: lane_bytes(tasks), open: vec![false; lanes] })
+        });
+        let (lanes, routed) = (lanes.collect(), Routed::new(sizes, me, loads));
+        Walk { sizes, me, routed, states, flights, lanes, tide: Tide::default() }
     }
 
     fn program(&self) -> &'a [Instruction] {
@@ -156,34 +168,33 @@ impl<'a> Walk<'a> {
 
     /// An event on the flights of a microbatch, source by source.
     fn happen(&mut self, home: Home, microbatch: usize, event: Event, cause: Instruction) {
-        let from = self.flights[&home][microbatch];
+        let flights = self.flights.get_mut(&home).expect("a checked plan stays on its stage");
+        let mut lanes = match cause {
+            Instruction::BackwardWeight { chunk, segment, .. } => {
+                self.lanes.get_mut(&(chunk, segment))
+            }
+            _ => None,
+        };
         let sources = match self.me.side {
             Side::Stage => 1,
             Side::Experts => self.sizes.plan.mesh.ep,
         };
-        let mut to = from;
+        let rows = self.routed.rows(home.0, home.1, microbatch);
+        let step = self.states.step(flights[microbatch], home.0, event);
         for source in 0..sources {
-            if let Instruction::BackwardWeight { chunk, segment, microbatch } = cause {
-                self.open_lane(chunk, segment, microbatch, source);
+            if let Some(Lanes { bytes, open }) = &mut lanes {
+                // One sum for all sources, or some lanes for each.
+                let own = open.len().div_ceil(sources);
+                let lane = (source * own + microbatch % own) % open.len();
+                let is_open = &mut open[lane];
+                if !std::mem::replace(is_open, true) {
+                    self.tide.grow(Class::WeightGradients, *bytes);
+                }
             }
-            let rows = self.routed.rows(home.0, home.1, microbatch);
             let rows = rows.get(source).copied().unwrap_or(0);
-            let step = self.states.step(from, home.0, event);
             self.tide.pass(&step.before, &step.highs, &step.changes, rows);
-            to = step.to;
         }
-        let flights = self.flights.get_mut(&home).expect("a checked plan stays on its stage");
-        flights[microbatch] = to;
-    }
-
-    /// The sums of a segment's weight gradients appear when the first microbatch of their lane
-    /// adds to them, and stay until the end of the program.
-    fn open_lane(&mut self, chunk: usize, segment: usize, microbatch: usize, source: usize) {
-        let own = self.sizes.plan.batch.lanes / self.sizes.plan.mesh.data_ranks();
-        if self.lanes.insert((chunk, segment, source * own + microbatch % own)) {
-            let bytes = lane_bytes(&self.states.events.tasks[&(chunk, segment)]);
-            self.tide.grow(Class::WeightGradients, bytes);
-        }
+        flights[microbatch] = step.to;
     }
 }
 

@@ -2,10 +2,14 @@
 //! and some more.
 //!
 //! The fewest are found by a run on paper, without times, from one credit a channel. When nothing
-//! moves, some actors wait for each other in a ring, and of the channels in the ring whose sender
-//! lacks a credit the first gets one more. More credits never stop what ran before, so one run
-//! finds enough of them. Those on top let a sender run ahead of its receiver, so that sending
-//! costs no waiting where the receiver is merely late.
+//! moves, some actors wait for each other in a ring. Of the channels in it that are full, the one
+//! whose receiver has most to do before it takes the next message has to hold more, so it gets one
+//! more credit. More credits never stop what ran before, so one run finds enough of them. Then
+//! each channel that got some gives back what the later ones have made needless. Slack on top lets
+//! a sender run ahead of its receiver, so that sending costs no waiting where the receiver is
+//! merely late.
+
+use std::cmp::Reverse;
 
 use crate::{
     check::events::{Cause, Events, Run},
@@ -28,17 +32,33 @@ pub fn set(plan: &mut Plan, wanted: Credits) {
     }
 }
 
-/// The credits with which each channel can run, found from one each.
+/// The least credits: with one fewer on any channel the plan would hang, or have none there.
 pub fn least(plan: &Plan) -> Vec<usize> {
     let events = Events::new(plan);
-    let mut run = Run::new(&events);
-    let mut credits = vec![1; plan.channels.len()];
+    let mut credits = enough(&events, plan.channels.len());
+    let runs = |credits: &[usize]| Run::new(&events).until_stuck(credits).is_none();
+    for channel in 0..credits.len() {
+        while credits[channel] > 1 {
+            credits[channel] -= 1;
+            if !runs(&credits) {
+                credits[channel] += 1;
+                break;
+            }
+        }
+    }
+    credits
+}
+
+/// Credits with which the plan runs, if any help.
+fn enough(events: &Events<'_>, channels: usize) -> Vec<usize> {
+    let mut run = Run::new(events);
+    let mut credits = vec![1; channels];
     while let Some(ring) = run.until_stuck(&credits) {
-        let starved = ring.iter().filter_map(|wait| match wait.cause {
-            Cause::Credit(channel) => Some(channel),
+        let full = ring.iter().filter_map(|wait| match wait.cause {
+            Cause::Credit(channel) => Some((run.distance(wait.needs), Reverse(channel))),
             Cause::Data(_) | Cause::Common(..) => None,
         });
-        let Some(channel) = starved.min() else { break };
+        let Some((_, Reverse(channel))) = full.max() else { break };
         credits[channel] += 1;
     }
     credits

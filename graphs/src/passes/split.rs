@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::{
     action::{Action, Work},
+    bare::Step,
     spec::WeightGrad,
 };
 
@@ -20,20 +21,36 @@ pub fn split(order: &[Action], when: WeightGrad) -> Vec<Action> {
         WeightGrad::Early => 0,
         WeightGrad::Late(actions) => actions,
     };
-    let (mut split, mut waiting) = (Vec::with_capacity(2 * order.len()), VecDeque::new());
-    for &action in order {
-        if action.work != Work::Backward {
-            split.push(action);
-            continue;
-        }
-        split.push(Action { work: Work::BackwardInput, ..action });
-        waiting.push_back(Action { work: Work::BackwardWeight, ..action });
-        if waiting.len() > late {
+    let steps = put_off(order.iter().copied().map(Step::Work).collect(), late);
+    steps.iter().flat_map(Step::actions).collect()
+}
+
+/// Splits each `B`, in pairs too, each weight gradient waiting for so many more input gradients.
+pub(crate) fn put_off(steps: Vec<Step>, late: usize) -> Vec<Step> {
+    let (mut split, mut waiting) = (Vec::with_capacity(2 * steps.len()), VecDeque::new());
+    for step in steps {
+        let (step, weight) = without_weight(step);
+        split.push(step);
+        waiting.extend(weight.map(Step::Work));
+        if weight.is_some() && waiting.len() > late {
             split.extend(waiting.pop_front());
         }
     }
     split.extend(waiting);
     split
+}
+
+/// A step with `I` in place of `B`, and the `W` that was in it.
+fn without_weight(step: Step) -> (Step, Option<Action>) {
+    let input = |it: Action| Action { work: Work::BackwardInput, ..it };
+    let weight = |it: Action| Some(Action { work: Work::BackwardWeight, ..it });
+    match step {
+        Step::Work(it) if it.work == Work::Backward => (Step::Work(input(it)), weight(it)),
+        Step::Pair(forward, it) if it.work == Work::Backward => {
+            (Step::Pair(forward, input(it)), weight(it))
+        }
+        _ => (step, None),
+    }
 }
 
 #[cfg(test)]

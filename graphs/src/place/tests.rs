@@ -4,7 +4,7 @@ use super::*;
 use crate::{Decoder, decoder::tests::nano, spec::Share};
 
 fn batch() -> Batch {
-    Batch { sequences: 1, context: 64, microbatch: 1, lanes: 1 }
+    Batch { sequences: 1, context: 64, microbatch: 1, lanes: Some(1) }
 }
 
 fn graph() -> ModelGraph {

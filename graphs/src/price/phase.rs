@@ -63,8 +63,7 @@ impl Pricing<'_> {
         let held = self.held(stage, side);
         let mesh = self.plan.mesh;
         let holders = if side == Side::Stage { mesh.data_ranks() } else { mesh.dp };
-        // An expert group computes the lanes of all expert ranks of its replica.
-        let lanes = (self.plan.batch.lanes / holders).max(1) as f64;
+        let lanes = self.plan.batch.lanes.map_or(1, |lanes| lanes / holders) as f64;
         let away = (holders - 1) as f64 / holders as f64;
         let reduce_bytes = 4.0 * held.elements * lanes * away;
         let gather_bytes = self.dtype.size() as f64 * held.elements * away;
@@ -89,7 +88,7 @@ impl Pricing<'_> {
 
     /// Seconds in which an owner joins the lanes of what it owns, within a machine.
     fn join(&self, held: &Held, holders: f64) -> f64 {
-        let lanes = self.plan.batch.lanes as f64;
+        let lanes = self.plan.batch.lanes.map_or(holders, |lanes| lanes as f64);
         let element = match self.profile {
             Some(profile) => profile.update.join_element,
             None => 12.0 / self.device.bandwidth,

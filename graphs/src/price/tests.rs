@@ -39,7 +39,7 @@ fn machine() -> Machine {
 fn plan(decoder: Decoder, mesh: Mesh, context: usize) -> (ModelGraph, Plan) {
     let graph = ModelGraph::new(&decoder.expand()).unwrap();
     let ranks = mesh.data_ranks();
-    let batch = Batch { sequences: 4 * ranks, context, microbatch: 1, lanes: ranks };
+    let batch = Batch { sequences: 4 * ranks, context, microbatch: 1, lanes: Some(ranks) };
     let spec = PlanSpec { mesh, ..PlanSpec::default() };
     let plan = lower(&graph, &spec, batch).unwrap();
     (graph, plan)

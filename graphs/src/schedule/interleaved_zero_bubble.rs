@@ -9,7 +9,7 @@
 use crate::{
     action::Action,
     passes::split::split,
-    schedule::{Interleaved, Pipeline, Unfit},
+    schedule::{Interleaved, Pipeline, Unfit, alternate},
     spec::WeightGrad,
 };
 
@@ -38,5 +38,6 @@ pub(super) fn order(pipeline: Pipeline, stage: usize) -> Vec<Action> {
     let group = group(pipeline).unwrap_or(pipeline.microbatches);
     let warm_up = (pipeline.virtual_stages - 1) * group + pipeline.stages - stage - 1;
     let joined = Interleaved { group: Some(group), ..Interleaved::default() };
-    split(&joined.after(warm_up, pipeline, stage), WeightGrad::Late(stage))
+    let [forward, backward] = joined.passes(pipeline, stage);
+    split(&alternate(warm_up, forward, backward), WeightGrad::Late(stage))
 }

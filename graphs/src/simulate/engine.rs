@@ -10,38 +10,12 @@ use crate::{
     price::Prices,
     simulate::{
         Conditions,
+        actor::{self, Actor, NONE, Reason, actors},
         post::{Post, Sent, Taken},
         record::{Record, message, work},
     },
     timeline::{Cause, Wait},
 };
-
-/// No event: what comes first depends on nothing.
-pub(super) const NONE: u32 = u32::MAX;
-
-/// What an actor waited for last.
-#[derive(Clone, Copy)]
-enum Reason {
-    Message(Sent),
-    Buffer(Taken),
-    Core,
-}
-
-/// One actor of one copy.
-struct Actor {
-    copy: usize,
-    stage: usize,
-    side: Side,
-    /// Event number of its first instruction in the first copy: the number of the instruction.
-    first: usize,
-    /// Next instruction.
-    at: usize,
-    time: f64,
-    /// Event that its time follows from.
-    after: u32,
-    reason: Option<Reason>,
-    is_parked: bool,
-}
 
 /// Something that one event uses at a time.
 #[derive(Clone, Copy)]
@@ -235,14 +209,14 @@ impl<'a> Engine<'a> {
         self.post.take(channel, copy, Taken { at, after });
         let (stage, side) = self.plan.channels[channel].from;
         for peer in peers {
-            let next = |it: Instruction| matches!(it, Instruction::Send { channel: c, .. } if c == channel);
-            self.wake(peer, stage, side, at, next);
+            let sends = |next| matches!(next, Instruction::Send { channel: c, .. } if c == channel);
+            self.wake(peer, stage, side, at, sends);
         }
         Flow::On
     }
 
     fn send(&mut self, index: usize, channel: ChannelId, microbatch: usize) -> Flow {
-        let Actor { copy, stage, time, first, at, .. } = self.actors[index];
+        let Actor { copy, time, first, at, .. } = self.actors[index];
         let peers = self.peers(channel, copy);
         let credits = self.plan.channels[channel].credits;
         let Ok(buffer) = self.post.buffer(channel, copy, peers.clone(), credits) else {
@@ -266,11 +240,10 @@ impl<'a> Engine<'a> {
         if copy == 0 {
             self.note_send(index, channel, microbatch, sent);
         }
-        let (stage_to, side) = self.plan.channels[channel].to;
-        debug_assert!(stage == self.plan.channels[channel].from.0);
+        let (stage, side) = self.plan.channels[channel].to;
         for peer in peers {
             let wanted = Instruction::Receive { channel, microbatch };
-            self.wake(peer, stage_to, side, ready, |it| it == wanted);
+            self.wake(peer, stage, side, ready, |it| it == wanted);
         }
         Flow::On
     }
@@ -344,51 +317,15 @@ impl<'a> Engine<'a> {
 
     /// Why a device was idle until now, and for which span.
     fn cause(&self, reason: Option<Reason>, since: f64) -> (Cause, Option<(usize, usize)>) {
-        match reason {
-            Some(Reason::Message(sent)) => {
-                let cause = match sent {
-                    Sent { ready, .. } if ready > since => Cause::Data,
-                    Sent { start, .. } if start > since => Cause::Link,
-                    _ => Cause::Transfer,
-                };
-                (cause, self.named(sent.event))
-            }
-            Some(Reason::Buffer(taken)) => (Cause::Credit, self.named(taken.after)),
-            Some(Reason::Core) => (Cause::Core, None),
-            None => (Cause::Transfer, None),
-        }
+        let (cause, event) = actor::cause(reason, since);
+        (cause, self.named(event))
     }
 
     /// Rank and number of an event, whichever copy it was of.
     fn named(&self, event: u32) -> Option<(usize, usize)> {
         let id = (event != NONE).then(|| event as usize % self.events)?;
         let own = &self.actors[..2 * self.plan.programs.len()];
-        let actor = own.partition_point(|actor| actor.first <= id).checked_sub(1)?;
-        Some((own[actor].stage, id))
+        let index = own.partition_point(|actor| actor.first <= id).checked_sub(1)?;
+        Some((own[index].stage, id))
     }
-}
-
-/// The actors of all copies, copy by copy, in the order of the plan's numbers.
-fn actors(plan: &Plan, copies: usize) -> Vec<Actor> {
-    let mut actors = Vec::new();
-    for copy in 0..copies {
-        let mut first = 0;
-        for (stage, programs) in plan.programs.iter().enumerate() {
-            for side in [Side::Stage, Side::Experts] {
-                actors.push(Actor {
-                    copy,
-                    stage,
-                    side,
-                    first,
-                    at: 0,
-                    time: 0.0,
-                    after: NONE,
-                    reason: None,
-                    is_parked: false,
-                });
-                first += programs[side as usize].instructions.len();
-            }
-        }
-    }
-    actors
 }

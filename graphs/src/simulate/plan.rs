@@ -1,8 +1,8 @@
 //! Simulates a whole plan: programs, then the optimizer phase.
 //!
 //! What is modelled:
-//! - each actor does its program in order and *waits* at a Receive, as the runtime's actors do; what
-//!   overlaps is different actors' work, and messages with anybody's work;
+//! - each actor does its program in order and *waits* at a Receive, as the runtime's actors do;
+//!   what overlaps is different actors' work, and messages with anybody's work;
 //! - the stage's and the experts' actor of a rank share its device; without GPUs, the actors of all
 //!   ranks share the machine's cores, first come, first served;
 //! - a message takes its links for `bytes / bandwidth`, all needed links at a time, and arrives a
@@ -19,11 +19,7 @@ use crate::{
     check::{self, Deadlock},
     plan::Plan,
     price::{Phase, Prices},
-    simulate::{
-        Conditions, Outcome, RankOutcome,
-        engine::{Engine, NONE},
-        record::Record,
-    },
+    simulate::{Conditions, Outcome, RankOutcome, actor::NONE, engine::Engine, record::Record},
     timeline::{Cause, Kind, Span, Task, Timeline},
 };
 
@@ -71,7 +67,7 @@ fn run(
     if !engine.run() {
         check::deadlock(plan)?;
         let story = vec!["a program ends before what it sends is taken".to_string()];
-        return Err(Deadlock { story, credit: None });
+        return Err(Deadlock { story, credit: None, shares: false });
     }
     let ends = engine.ends();
     let program = ends.iter().map(|end| end.0).fold(0.0, f64::max);

@@ -8,12 +8,18 @@ use crate::{
     schedule::{Interleaved, Pipeline, Schedule, tests::golden},
 };
 
-const EQUAL: Costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+const EQUAL: Costs =
+    Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
 
-fn timing(schedule: Schedule, stages: usize, virtual_stages: usize, microbatches: usize) -> Timing {
+fn timing(
+    schedule: &Schedule,
+    stages: usize,
+    virtual_stages: usize,
+    microbatches: usize,
+) -> Timing {
     let pipeline = Pipeline { stages, virtual_stages, microbatches };
     assert_eq!(schedule.fits(pipeline), Ok(()));
-    let bare = Bare::of(&schedule, pipeline).unwrap();
+    let bare = Bare::of(schedule, pipeline).unwrap();
     simulate(&bare, &EQUAL).unwrap()
 }
 
@@ -30,7 +36,7 @@ fn makespans_are_those_of_the_literature() {
         (Schedule::ZbV, 2, 51.0, 8),
         (Schedule::DualPipeV, 2, 54.0, 9),
     ] {
-        let timing = timing(schedule, 4, v, 8);
+        let timing = timing(&schedule, 4, v, 8);
         let most = timing.peak.iter().copied().max();
         assert_eq!((timing.makespan, most), (makespan, Some(peak)), "{schedule:?}");
     }
@@ -39,7 +45,7 @@ fn makespans_are_those_of_the_literature() {
 #[test]
 fn zb_h1_has_a_third_of_the_bubble_at_the_memory_of_1f1b() {
     for (p, m) in [(2, 4), (4, 8), (8, 16), (8, 24)] {
-        let timing = timing(Schedule::ZbH1, p, 1, m);
+        let timing = timing(&Schedule::ZbH1, p, 1, m);
         let own = timing.idle.iter().map(|idle| *idle as usize);
         assert!(own.eq(std::iter::repeat_n(p - 1, p)), "{timing:?}");
         assert!(timing.peak.iter().all(|&peak| peak == p), "{timing:?}");
@@ -50,7 +56,7 @@ fn zb_h1_has_a_third_of_the_bubble_at_the_memory_of_1f1b() {
 fn zb_h2_and_zb_v_have_no_bubble_within_the_span_of_a_stage() {
     for (schedule, v) in [(Schedule::ZbH2, 1), (Schedule::ZbV, 2)] {
         for (p, m) in [(2, 4), (4, 8), (8, 16), (8, 24)] {
-            let timing = timing(schedule, p, v, m);
+            let timing = timing(&schedule, p, v, m);
             assert!(timing.span.iter().all(|&span| span == (3 * m * v) as f64), "{timing:?}");
         }
     }
@@ -59,7 +65,8 @@ fn zb_h2_and_zb_v_have_no_bubble_within_the_span_of_a_stage() {
 #[test]
 fn a_way_between_ranks_delays_what_waits_and_nothing_else() {
     let bare = Bare::new(csv::read("0F0,0B0\n1F0,1B0").unwrap()).unwrap();
-    let costs = Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5, handling: 0.0, pair: None };
     let timing = simulate(&bare, &costs).unwrap();
     assert_eq!((timing.makespan, timing.span), (13.0, vec![13.0, 6.0]));
     assert_eq!((timing.idle, timing.peak), (vec![7.0, 7.0], vec![1, 1]));
@@ -68,7 +75,8 @@ fn a_way_between_ranks_delays_what_waits_and_nothing_else() {
 #[test]
 fn a_timeline_names_every_wait_and_idle_times_add_up() {
     let bare = Bare::new(csv::read("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1").unwrap()).unwrap();
-    let costs = Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 2.0, weight: 3.0, comm: 0.5, handling: 0.0, pair: None };
     let timeline = timeline(&bare, &costs).unwrap();
     let waits = timeline.ranks.iter().map(|spans| {
         let waits = spans.iter().filter_map(|span| span.wait.map(|wait| (span.id, wait)));
@@ -121,6 +129,7 @@ fn costs(label: &str) -> Costs {
         weight: part('W'),
         comm: part('c'),
         handling: 0.0,
+        pair: None,
     }
 }
 
@@ -171,6 +180,7 @@ fn times_equal_those_of_the_zero_bubble_scheduler() {
             weight: price("W"),
             comm: price("comm"),
             handling: 0.0,
+            pair: None,
         };
         let expected = &entry["refsim"];
         compare(&bare, &costs, expected, &expected["peak_inflight"], name);
@@ -210,6 +220,7 @@ fn profiled([forward, input, weight, comm]: [f64; 4], chunks: usize, handling: f
         weight: part(weight),
         comm,
         handling: handling * comm,
+        pair: None,
     }
 }
 

@@ -17,7 +17,7 @@ fn lowered() -> (ModelGraph, Plan) {
     let stages = Stages::Explicit(vec![share.clone(), share]);
     let mesh = Mesh { pp: 2, ..Mesh::default() };
     let spec = PlanSpec { mesh, stages, ..PlanSpec::default() };
-    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: 1 };
+    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: Some(1) };
     let plan = lower(&graph, &spec, batch).unwrap();
     (graph, plan)
 }

@@ -39,3 +39,37 @@ fn ranks(job: &Job, places: Places<'_>) -> Option<Finding> {
     let finding = Finding::new(code::RANKS, message).at(places.of(&path), "pp * ep * dp");
     Some(finding.at(places.of("cluster"), "the cluster is from here"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Request, library, load};
+
+    fn said(sets: &[&str]) -> Result<usize, String> {
+        let sets = sets.iter().map(|set| set.to_string()).collect();
+        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let loaded = load(&request).map_err(|report| report.to_string())?;
+        Ok(loaded.job.cluster.unwrap().plain().ranks().unwrap_or(usize::MAX))
+    }
+
+    #[test]
+    fn clusters_that_ship_have_the_gpus_in_their_names() {
+        for (name, _) in library::CLUSTERS {
+            let gpus = name.rsplit('x').next().unwrap().parse().unwrap();
+            assert_eq!(said(&[&format!("cluster=Preset({name:?})")]), Ok(gpus), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plan_of_more_ranks_than_gpus_is_refused_at_both_places() {
+        let sets = ["cluster=Preset(\"h100x64\")", "cluster.nodes=1", "plan.mesh.dp=4"];
+        let text = said(&sets).unwrap_err();
+        assert!(text.contains("error[J209]: the plan has 16 ranks, the cluster 8 GPUs"), "{text}");
+        assert!(text.contains("preset h100x64: the cluster is from here"), "{text}");
+    }
+
+    #[test]
+    fn what_divides_must_be_above_zero() {
+        let text = said(&["cluster=Preset(\"h100x64\")", "cluster.fabric.each=0"]).unwrap_err();
+        assert!(text.contains("error[J207]: `each` is 0; expected more than 0"), "{text}");
+    }
+}

@@ -33,7 +33,7 @@ pub struct Size {
 pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
-    memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
+    memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
     let steps = size.steps.get();
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
@@ -82,9 +82,8 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
 /// The job's plan for a batch of the given size.
 fn plan(job: &Job, graph: &ModelGraph, size: Size) -> Result<Plan, Failure> {
     let spec = job.plan();
-    let lanes = spec.mesh.data_ranks();
     let Size { sequences, context, .. } = size;
-    let batch = Batch { sequences, context, microbatch: spec.microbatch, lanes };
+    let batch = Batch { sequences, context, microbatch: spec.microbatch, lanes: None };
     let refused = |mistakes: Vec<graphs::PlanError>| {
         let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         let what = format!("a step of {sequences} sequences does not fit the plan");

@@ -82,11 +82,12 @@ fn summary(loaded: &Loaded, plan: &Plan) -> String {
     let (mesh, batch, job) = (plan.mesh, plan.batch, &loaded.job);
     let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
     let spec = job.plan();
+    let lanes = batch.lanes.map_or(String::new(), |lanes| format!(" in {lanes} lanes"));
     format!(
         "{}   {} parameters, plan {name}\n\
          mesh      {} ranks = pp {} x ep {} x dp {}, {} virtual stages each\n\
          schedule  {}, {} microbatches on each data rank\n\
-         step      {} sequences of {} tokens in {} lanes, {} steps\n\
+         step      {} sequences of {} tokens{lanes}, {} steps\n\
          channels  {} between {} programs; no deadlock for any timing\n",
         job.name,
         grouped(parameters(loaded)),
@@ -99,7 +100,6 @@ fn summary(loaded: &Loaded, plan: &Plan) -> String {
         batch.microbatches(mesh.data_ranks()),
         batch.sequences,
         batch.context,
-        batch.lanes,
         job.steps(),
         plan.channels.len(),
         2 * plan.programs.len(),

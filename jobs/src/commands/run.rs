@@ -113,7 +113,7 @@ impl Run<'_> {
     fn start(&self, state: Option<State>) -> Result<u8, Failure> {
         let network = prepare::network(self.job)?;
         let plan = prepare::plan(self.job, &network.graph, None, None)?;
-        memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
+        memory::fits(memory::of_training(&network.graph, &plan, self.job), "training this model")?;
         let data = self.options.data.as_ref();
         let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
         let vocab = prepare::vocabulary(&network.graph);

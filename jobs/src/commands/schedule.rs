@@ -7,12 +7,18 @@ use graphs::{
     bare::Bare,
     check::{fewest_credits, hang},
     csv,
-    schedule::{Pipeline, Schedule},
+    schedule::{Hybrid, Interleaved, Pipeline, Schedule},
     simulate::{Costs, Timing, simulate},
 };
 use serde_json::json;
 
-use crate::{de::suggestion, exit::Failure, report::SCHEMA};
+use crate::{
+    de::{self, suggestion},
+    exit::Failure,
+    parse::parse,
+    report::{Report, SCHEMA},
+    source::{Origin, Sources},
+};
 
 /// Chunks times microbatches of the longest step that is printed.
 const STEP_LIMIT: usize = 1 << 18;
@@ -25,27 +31,83 @@ fn invalid(text: String) -> Failure {
     Failure { code: 3, text }
 }
 
-/// The schedule of a name, with its parameters as they are by default.
+/// Parameters of schedules as options of the command line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Forward passes of the warm-up beyond the least.
+    pub extra_warmup: Option<usize>,
+    /// Microbatches of one chunk before the next chunk's turn.
+    pub group: Option<usize>,
+    /// Whether weight gradients are split off.
+    pub split_backward: bool,
+    /// Whether forward and backward passes are pairs.
+    pub paired: bool,
+}
+
+impl Options {
+    /// The schedule with these parameters.
+    ///
+    /// # Errors
+    ///
+    /// If it does not have them.
+    pub fn applied(self, schedule: Schedule) -> Result<Schedule, Failure> {
+        let Options { extra_warmup, group, split_backward, paired } = self;
+        let others = extra_warmup.is_some() || split_backward || paired;
+        match schedule {
+            Schedule::Interleaved1F1B(rule) => Ok(Schedule::Interleaved1F1B(Interleaved {
+                extra_warmup: extra_warmup.unwrap_or(rule.extra_warmup),
+                group: group.or(rule.group),
+                split_backward: split_backward || rule.split_backward,
+                paired: paired || rule.paired,
+            })),
+            Schedule::Hybrid(rule) if !others => {
+                Ok(Schedule::Hybrid(Hybrid { group: group.or(rule.group), ..rule }))
+            }
+            _ if !others && group.is_none() => Ok(schedule),
+            _ => {
+                let name = schedule.name();
+                let text = "--extra-warmup, --split-backward and --paired are of Interleaved1F1B, \
+                            --group is of Interleaved1F1B and Hybrid";
+                Err(Failure::usage(format!("{name} has no such parameter: {text}")))
+            }
+        }
+    }
+}
+
+/// The schedule that a text names, as jobs write it; without parameters, with the default ones.
 ///
 /// # Errors
 ///
-/// If none is called so.
-pub fn named(name: &str) -> Result<Schedule, Failure> {
-    let found = Schedule::ALL.iter().find(|schedule| schedule.name() == name).copied();
-    found.ok_or_else(|| {
+/// If none is called so, or its parameters cannot be read.
+pub fn named(text: &str) -> Result<Schedule, Failure> {
+    let name = text.split('(').next().unwrap_or_default().trim();
+    let found = Schedule::ALL.iter().find(|schedule| schedule.name() == name).cloned();
+    let found = found.ok_or_else(|| {
         let names: Vec<&str> = Schedule::ALL.iter().map(Schedule::name).collect();
         let all = names.join(", ");
         let near = suggestion(name, names).map_or(String::new(), |n| format!("did you mean {n}? "));
         Failure::usage(format!("no schedule is called `{name}`; {near}there are {all}"))
-    })
+    })?;
+    if name == text.trim() { Ok(found) } else { parsed(text) }
 }
 
-/// The orders of a schedule in PyTorch's dialect, a line for each rank.
+fn parsed(text: &str) -> Result<Schedule, Failure> {
+    let (mut sources, mut findings) = (Sources::default(), Vec::new());
+    let source = sources.add(Origin::Argument(text.into()), text);
+    let value = parse(text, source, &mut findings);
+    let (schedule, _) = de::read::<Schedule>(&value, &mut findings);
+    match schedule {
+        Some(schedule) if findings.is_empty() => Ok(schedule),
+        _ => Err(Failure::usage(Report::new(findings, sources).to_string())),
+    }
+}
+
+/// The orders of a schedule in PyTorch's dialect, a line for each rank, with messages if asked.
 ///
 /// # Errors
 ///
 /// If the schedule does not know the pipeline, with what would do instead.
-pub fn print(schedule: &Schedule, pipeline: Pipeline) -> Result<String, Failure> {
+pub fn print(schedule: &Schedule, pipeline: Pipeline, comms: bool) -> Result<String, Failure> {
     let Pipeline { stages, virtual_stages, microbatches } = pipeline;
     let cells = stages.saturating_mul(virtual_stages).saturating_mul(microbatches);
     if !(1..=STEP_LIMIT).contains(&cells) {
@@ -57,7 +119,10 @@ pub fn print(schedule: &Schedule, pipeline: Pipeline) -> Result<String, Failure>
         let help = error.help().map_or(String::new(), |help| format!("; {help}"));
         invalid(format!("{} {error}{help}", error.code()))
     })?;
-    let bare = Bare::of(schedule, pipeline).map_err(|errors| told("the schedule", &errors))?;
+    let mut bare = Bare::of(schedule, pipeline).map_err(|errors| told("the schedule", &errors))?;
+    if comms {
+        bare = bare.with_messages().map_err(|hang| invalid(hang.to_string()))?;
+    }
     Ok(csv::write(&bare))
 }
 
@@ -128,17 +193,19 @@ pub fn check(bare: &Bare, credits: Option<usize>, as_json: bool) -> Result<Strin
     })
 }
 
-/// Reads prices such as `F=1,I=1,W=1,comm=0`; what is left out costs just that.
+/// Reads prices such as `F=1,I=1,W=1,comm=0,pair=2.5`; what is left out costs just that, and a
+/// pair as much as its parts.
 ///
 /// # Errors
 ///
 /// If a part is no price.
 pub fn costs(text: &str) -> Result<Costs, Failure> {
-    let mut costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+    let mut costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let wrong = || {
             let text = format!(
-                "`{part}` is no price; write F=, I=, W=, comm= or handling= and a number >= 0"
+                "`{part}` is no price; write F=, I=, W=, comm=, handling= or pair= and a number >= 0"
             );
             Failure::usage(text)
         };
@@ -153,6 +220,7 @@ pub fn costs(text: &str) -> Result<Costs, Failure> {
             "W" => costs.weight = price,
             "comm" => costs.comm = price,
             "handling" => costs.handling = price,
+            "pair" => costs.pair = Some(price),
             _ => return Err(wrong()),
         }
     }
@@ -203,14 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_read_as_jobs_write_them_or_as_options() {
+        let options = Options { extra_warmup: Some(1), paired: true, ..Options::default() };
+        let applied = |name| options.applied(named(name).unwrap());
+        let rule = Interleaved { extra_warmup: 1, paired: true, ..Interleaved::PLAIN };
+        assert_eq!(applied("Interleaved1F1B").unwrap(), Schedule::Interleaved1F1B(rule));
+        let written = "Interleaved1F1B(extra_warmup: 1, paired: true)";
+        assert_eq!(named(written).unwrap(), Schedule::Interleaved1F1B(rule));
+        assert!(applied("ZbV").unwrap_err().text.starts_with("ZbV has no such parameter: "));
+        let group = Options { group: Some(6), ..Options::default() };
+        let hybrid = group.applied(named("Hybrid(split_pairs: true)").unwrap()).unwrap();
+        let expected = Hybrid { split_pairs: true, group: Some(6) };
+        assert_eq!(hybrid, Schedule::Hybrid(expected));
+        let failure = named("Interleaved1F1B(extra: 1)").unwrap_err();
+        assert!(failure.text.contains("unknown field `extra`"), "{failure}");
+        assert_eq!(failure.code, 2);
+    }
+
+    #[test]
     fn orders_are_printed_for_what_fits_and_else_the_reason() {
-        let text = print(&Schedule::ZbH1, pipeline(2, 1, 2)).unwrap();
+        let text = print(&Schedule::ZbH1, pipeline(2, 1, 2), false).unwrap();
         assert_eq!(text, "0F0,0F1,0I0,0W0,0I1,0W1\n1F0,1I0,1F1,1I1,1W0,1W1\n");
-        let said = |schedule, pipeline| print(&schedule, pipeline).unwrap_err().to_string();
+        let said = |schedule, pipeline| print(&schedule, pipeline, false).unwrap_err().to_string();
         assert_eq!(
             said(Schedule::ZbV, pipeline(2, 1, 2)),
             "P102 ZbV needs vpp = 2, got vpp = 1; write vpp: 2"
         );
+        let text = print(&Schedule::ZbH1, pipeline(2, 1, 1), true).unwrap();
+        assert_eq!(text, "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n");
         assert!(said(Schedule::GPipe, pipeline(0, 1, 2)).contains("is 0; expected 1 to"));
         assert!(said(Schedule::GPipe, pipeline(1, 1, usize::MAX)).contains("expected 1 to"));
     }
@@ -241,8 +329,9 @@ mod tests {
         let costs = costs("F=2, comm=0.5").unwrap();
         assert_eq!(
             costs,
-            Costs { forward: 2.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0 }
+            Costs { forward: 2.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None }
         );
+        assert_eq!(super::costs("pair=2.25").unwrap().pair, Some(2.25));
         let orders = bare("0F0,0B0\n1F0,1B0");
         let text = time(&orders, &costs, true).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();

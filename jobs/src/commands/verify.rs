@@ -47,7 +47,7 @@ pub fn verify(
     for name in &names {
         let network = prepare::network(job)?;
         let plan = prepare::plan(job, &network.graph, Some(name), Some(lanes))?;
-        memory::fits(memory::of_training(&network.graph, &plan), "training this model")?;
+        memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
         let setup = prepare::setup(job, network, plan, None);
         let feed = Box::new(Recorded { steps: steps_text.clone(), next: 0 });
         let one = trace(name, setup, feed, steps)?;

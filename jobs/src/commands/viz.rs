@@ -67,7 +67,7 @@ pub fn of_schedule(name: &str, pipeline: Pipeline, costs: &Costs) -> Result<Step
     let rule = schedule::named(name)?;
     let virtual_stages = rule.virtual_stages().unwrap_or(pipeline.virtual_stages);
     let pipeline = Pipeline { virtual_stages, ..pipeline };
-    let text = schedule::print(&rule, pipeline)?;
+    let text = schedule::print(&rule, pipeline, false)?;
     let rows = graphs::csv::read(&text).expect("what is written reads back");
     let bare = Bare::new(rows).expect("a schedule's orders are lawful");
     of_orders(published(rule.name()), &bare, costs)

@@ -147,9 +147,14 @@ impl Mistake {
     }
 }
 
-/// A model may also be written `Preset(..)` or `File(..)`; both are gone before serde looks.
+/// A model may also be written `Preset(..)` or `File(..)`, and a schedule `Csv(..)`; they are gone
+/// before serde looks.
 fn spelled(owner: &str, accepted: &[&'static str]) -> Vec<&'static str> {
-    let includes: &[&str] = if owner == "Model" { &["Preset", "File"] } else { &[] };
+    let includes: &[&str] = match owner {
+        "Model" => &["Preset", "File"],
+        "Schedule" => &["Csv"],
+        _ => &[],
+    };
     includes.iter().chain(accepted).copied().collect()
 }
 

@@ -321,6 +321,26 @@ pub const CODES: &[Entry] = &[
     ),
     entry(
         Topic::Code,
+        "P113",
+        "A forward pass cannot run in one with the backward pass that waits for its output, which \
+         is the last stage's first pair without an extra forward pass in the warm-up.",
+        "mesh: (pp: 2, vpp: 2), schedule: Interleaved1F1B(extra_warmup: 1, paired: true)",
+    ),
+    entry(
+        Topic::Code,
+        "P114",
+        "Written orders have a row for each stage, the same number of chunks in each, and every \
+         microbatch of a rank; plan and batch have to agree with that.",
+        "mesh: (pp: 2), schedule: Csv(\"orders.csv\")",
+    ),
+    entry(
+        Topic::Code,
+        "P115",
+        "Written orders wait for themselves whatever the credits; the message tells how.",
+        "schedule: Csv(\"orders.csv\")",
+    ),
+    entry(
+        Topic::Code,
         "P120",
         "An order breaks the law: everything once, and nothing before what it needs.",
         "schedule: OneFOneB",
@@ -336,5 +356,13 @@ pub const CODES: &[Entry] = &[
         "P122",
         "The plan would hang for some timing; the message tells how.",
         "schedule: OneFOneB",
+    ),
+    entry(
+        Topic::Code,
+        "P123",
+        "Channels need a buffer each: actors put what they send into one and go on. Without any, \
+         as unbuffered MPI sends, only bare orders can be checked: `troupe schedule --check \
+         orders.csv --credits 0`.",
+        "credits: Fixed(1)",
     ),
 ];

@@ -113,7 +113,8 @@ pub const FIELDS: &[Entry] = &[
         Topic::Field,
         "lanes",
         "Fixed lanes in which gradients are summed, so that every dp * ep that divides \
-         them gives the same bits.",
+         them gives the same bits. Left out, each holder of a parameter has one sum, which \
+         takes the least memory; then bits depend on dp and ep.",
         "lanes: 4",
     ),
     entry(

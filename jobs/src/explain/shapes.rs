@@ -43,7 +43,8 @@ pub const SHAPES: &[Entry] = &[
         Topic::Field,
         "schedule",
         "Order of work of each stage: GPipe, OneFOneB, Interleaved1F1B, LoopedBfs, ZbH1, ZbH2, \
-         InterleavedZeroBubble, ZbV or DualPipeV.",
+         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid; or written out, Csv or \
+         Orders.",
         "schedule: Interleaved1F1B(extra_warmup: 1)",
     ),
     entry(
@@ -51,6 +52,19 @@ pub const SHAPES: &[Entry] = &[
         "extra_warmup",
         "Forward passes more than needed before the first backward pass.",
         "extra_warmup: 1",
+    ),
+    entry(
+        Topic::Field,
+        "paired",
+        "Whether forward and backward passes of the steady phase are pairs, which needs \
+         extra_warmup: 1.",
+        "paired: true",
+    ),
+    entry(
+        Topic::Field,
+        "split_pairs",
+        "Whether weight gradients leave the pairs of the hybrid too.",
+        "split_pairs: true",
     ),
     entry(
         Topic::Field,
@@ -69,6 +83,27 @@ pub const SHAPES: &[Entry] = &[
         "weight_grad",
         "When weight gradients are computed: Joined, Early or Late(..).",
         "weight_grad: Late(2)",
+    ),
+    entry(
+        Topic::Field,
+        "credits",
+        "Messages that each channel may hold: Least(..), the default, or Fixed(..). A sender \
+         waits while its channel is full; a plan that would hang is refused.",
+        "credits: Least(slack: 1)",
+    ),
+    entry(
+        Topic::Field,
+        "slack",
+        "Buffers of each channel beyond the fewest that the plan can run with; 1.",
+        "slack: 1",
+    ),
+    entry(
+        Topic::Field,
+        "communicators",
+        "Which channels share a communicator of NCCL, whose operations all members must issue in \
+         one order: PerEdge, PerPair or One. `check` proves the plan for it; actors of one process \
+         need none.",
+        "communicators: PerEdge",
     ),
     entry(
         Topic::Field,

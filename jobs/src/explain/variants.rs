@@ -200,6 +200,38 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "VHalf",
+        "Half the activations of 1F1B, on the V of ZbV (arXiv:2405.15362). Needs vpp: 2.",
+        "mesh: (pp: 4, vpp: 2), schedule: VHalf",
+    ),
+    entry(
+        Topic::Variant,
+        "VMin",
+        "A third of the activations of 1F1B, for more waiting (arXiv:2405.15362). Needs vpp: 2.",
+        "mesh: (pp: 4, vpp: 2), schedule: VMin",
+    ),
+    entry(
+        Topic::Variant,
+        "Hybrid",
+        "Interleaved 1F1B in pairs with one extra warm-up, and weight gradients apart where that \
+         lets the next stage go on; see docs/hybrid.md.",
+        "mesh: (pp: 2, vpp: 2), schedule: Hybrid(split_pairs: true)",
+    ),
+    entry(
+        Topic::Variant,
+        "Csv",
+        "Orders of a file, a row for each stage and PyTorch's cells between commas; a chunk lives \
+         where it is computed. Sends and receives are checked, and the plan's own are used.",
+        "schedule: Csv(\"orders.csv\")",
+    ),
+    entry(
+        Topic::Variant,
+        "Orders",
+        "Orders in place, a row for each stage; what Csv(..) becomes when a job is resolved.",
+        "mesh: (pp: 2), schedule: Orders([\"0F0,0F1,0B0,0B1\", \"1F0,1B0,1F1,1B1\"])",
+    ),
+    entry(
+        Topic::Variant,
         "Joined",
         "Weight gradients together with input gradients.",
         "weight_grad: Joined",
@@ -215,6 +247,36 @@ pub const VARIANTS: &[Entry] = &[
         "Late",
         "Weight gradients so many input gradients later.",
         "weight_grad: Late(2)",
+    ),
+    entry(
+        Topic::Variant,
+        "Least",
+        "As few messages in each channel as the plan can run with, and `slack` more.",
+        "credits: Least(slack: 1)",
+    ),
+    entry(
+        Topic::Variant,
+        "Fixed",
+        "So many messages in each channel; the plan is refused if it would hang with them.",
+        "credits: Fixed(2)",
+    ),
+    entry(
+        Topic::Variant,
+        "PerEdge",
+        "Every channel has a communicator of its own: no order but that of its own messages.",
+        "communicators: PerEdge",
+    ),
+    entry(
+        Topic::Variant,
+        "PerPair",
+        "The channels between two stages share a communicator, in both directions.",
+        "communicators: PerPair",
+    ),
+    entry(
+        Topic::Variant,
+        "One",
+        "All channels between stages share one communicator.",
+        "communicators: One",
     ),
     entry(
         Topic::Variant,

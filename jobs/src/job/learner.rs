@@ -21,7 +21,7 @@ pub struct Train {
     /// Tokens of a step, over all ranks.
     pub batch: Count,
     /// Fixed lanes in which gradients are summed, so that every `dp * ep` that divides them gives
-    /// the same bits; left out: as many as the plan has data ranks.
+    /// the same bits; left out: each holder of a parameter has one sum, which takes least memory.
     #[serde(default)]
     pub lanes: Option<usize>,
     /// Learning rate over time.

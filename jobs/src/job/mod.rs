@@ -167,14 +167,13 @@ impl Job {
 
     /// How the learner's batch is cut under a plan.
     ///
-    /// Without `lanes` there are as many as the plan has data ranks.
     pub fn batch(&self, plan: &PlanSpec) -> Batch {
         let (_, train) = self.learner();
         Batch {
             sequences: train.sequences(),
             context: train.context.0 as usize,
             microbatch: plan.microbatch,
-            lanes: train.lanes.unwrap_or(plan.mesh.dp.saturating_mul(plan.mesh.ep)),
+            lanes: train.lanes,
         }
     }
 

@@ -64,7 +64,7 @@ impl Overlay {
     }
 
     /// A path as the file that says it means it: relative to that file.
-    fn beside(&self, path: &str, from: Span) -> PathBuf {
+    pub(super) fn beside(&self, path: &str, from: Span) -> PathBuf {
         match &self.sources.get(from.source).origin {
             Origin::File(file) => file.parent().unwrap_or(Path::new("")).join(path),
             _ => path.into(),
@@ -95,10 +95,13 @@ impl Overlay {
         }
     }
 
-    /// The value behind `File("x.ron")` or `Preset("x")`; any other value as it is.
+    /// The value behind `File("x.ron")`, `Preset("x")` or `Csv("x.csv")`; any other as it is.
     pub fn opened(&mut self, value: Value) -> Value {
         if let Some((name, span)) = value.wrapped("Preset") {
             return self.preset(name, span);
+        }
+        if let Some((path, span)) = value.wrapped("Csv") {
+            return self.orders(path, span);
         }
         match value.wrapped("File") {
             Some((path, span)) if path.ends_with(".ron") => {

@@ -5,6 +5,7 @@
 //! edits the tree; nothing has been typed yet.
 
 mod include;
+mod orders;
 mod plans;
 mod set;
 

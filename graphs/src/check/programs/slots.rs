@@ -85,15 +85,16 @@ impl<'a> Slots<'a> {
 
     /// All that an actor must have: receives, sends, then work, chunk by chunk.
     pub(super) fn all(&self, actor: (usize, Side)) -> impl Iterator<Item = (usize, Instruction)> {
-        let mut kinds: Vec<fn(usize, usize, usize) -> Instruction> = Vec::new();
-        kinds.push(|channel, _, microbatch| Instruction::Receive { channel, microbatch });
-        kinds.push(|channel, _, microbatch| Instruction::Send { channel, microbatch });
+        let messages: [fn(usize, usize, usize) -> Instruction; 2] = [
+            |channel, _, microbatch| Instruction::Receive { channel, microbatch },
+            |channel, _, microbatch| Instruction::Send { channel, microbatch },
+        ];
         let work: [fn(usize, usize, usize) -> Instruction; WORKS] = [
             |chunk, segment, microbatch| Instruction::Forward { chunk, segment, microbatch },
             |chunk, segment, microbatch| Instruction::BackwardInput { chunk, segment, microbatch },
             |chunk, segment, microbatch| Instruction::BackwardWeight { chunk, segment, microbatch },
         ];
-        let channels = kinds
+        let channels = messages
             .into_iter()
             .flat_map(|kind| (0..self.plan.channels.len()).map(move |channel| (kind, channel, 0)));
         let segments = work.into_iter().flat_map(move |kind| {

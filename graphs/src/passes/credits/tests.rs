@@ -15,7 +15,7 @@ const SLACK: usize = 1;
 fn late_listener(ahead: usize) -> Plan {
     let graph = ModelGraph::new(&nano().expand()).unwrap();
     let spec = PlanSpec { mesh: Mesh { pp: 2, ..Mesh::default() }, ..PlanSpec::default() };
-    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: 1 };
+    let batch = Batch { sequences: 1, context: 16, microbatch: 1, lanes: Some(1) };
     let mut plan = lower(&graph, &spec, batch).unwrap();
     let stage = |number| (number, Side::Stage);
     let channel = |from, to, chunk| {

@@ -28,7 +28,7 @@ fn mesh(pp: usize, vpp: usize, ep: usize) -> Mesh {
 fn lowered(spec: PlanSpec, microbatches: usize) -> Plan {
     let ranks = spec.mesh.data_ranks();
     let sequences = microbatches * ranks;
-    let batch = Batch { sequences, context: 16, microbatch: 1, lanes: ranks };
+    let batch = Batch { sequences, context: 16, microbatch: 1, lanes: Some(ranks) };
     lower(&graph(nano()), &spec, batch).unwrap()
 }
 
@@ -76,10 +76,17 @@ fn plans_of_every_schedule_take_as_long_as_their_orders() {
         for (pp, microbatches) in [(2, 4), (4, 8)] {
             let vpp = schedule.virtual_stages().unwrap_or(2);
             let mesh = mesh(pp, vpp, 1);
-            let spec = PlanSpec { mesh, schedule: Some(*schedule), ..PlanSpec::default() };
+            let spec = PlanSpec { mesh, schedule: Some(schedule.clone()), ..PlanSpec::default() };
             let plan = with_credits(lowered(spec, microbatches));
             for comm in [0.0, 0.25] {
-                let costs = Costs { forward: 1.0, input: 1.5, weight: 0.75, comm, handling: 0.0 };
+                let costs = Costs {
+                    forward: 1.0,
+                    input: 1.5,
+                    weight: 0.75,
+                    comm,
+                    handling: 0.0,
+                    pair: None,
+                };
                 let expected = simulate(&bare(&plan), &costs).unwrap();
                 let got = outcome(&plan, &flat(&plan, &costs), &none).unwrap();
                 let label = format!("{schedule:?} {pp} {microbatches} {comm}");
@@ -132,7 +139,7 @@ proptest! {
         let weight_grad = Some(WeightGrad::Late(late));
         let spec = PlanSpec { mesh: mesh(pp, 1, ep), weight_grad, ..PlanSpec::default() };
         let plan = lowered(spec, microbatches);
-        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.125, handling: 0.0 };
+        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.125, handling: 0.0, pair: None };
         let mut prices = flat(&plan, &costs);
         prices.visits.iter_mut().flatten().for_each(|parts| {
             *parts = Parts { forward: 0.5, input: 0.25, weight: 0.125 };
@@ -149,7 +156,8 @@ proptest! {
 #[test]
 fn a_message_takes_its_link_and_arrives_a_latency_later() {
     let plan = lowered(PlanSpec { mesh: mesh(2, 1, 1), ..PlanSpec::default() }, 2);
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     let mut prices = flat(&plan, &costs);
     for (channel, way) in plan.channels.iter().zip(&mut prices.ways) {
         if matches!(channel.cargo, Cargo::Activations { .. }) {
@@ -173,7 +181,8 @@ fn a_sender_without_a_credit_waits_until_the_receiver_takes() {
         PlanSpec { mesh: mesh(2, 1, 1), schedule: Some(Schedule::GPipe), ..PlanSpec::default() };
     let mut plan = lowered(spec, 4);
     plan.channels.iter_mut().for_each(|channel| channel.credits = 1);
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     let mut prices = flat(&plan, &costs);
     prices.segments[1].last_mut().unwrap().forward = 5.0;
     let simulated = check(&plan, &prices, &Conditions::default());
@@ -187,7 +196,8 @@ fn a_sender_without_a_credit_waits_until_the_receiver_takes() {
 #[test]
 fn one_core_does_one_thing_at_a_time() {
     let plan = lowered(PlanSpec { mesh: mesh(2, 1, 2), ..PlanSpec::default() }, 3);
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     let mut prices = flat(&plan, &costs);
     prices.cores = Some(1);
     // 2 stages, 2 expert ranks, 3 microbatches, 3 units of work each.
@@ -202,7 +212,8 @@ fn one_core_does_one_thing_at_a_time() {
 #[test]
 fn a_slow_rank_costs_at_least_its_own_time() {
     let plan = lowered(PlanSpec { mesh: mesh(4, 1, 1), ..PlanSpec::default() }, 8);
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0 };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     let prices = flat(&plan, &costs);
     let slow = Conditions { slow: [(2, 1.5)].into(), ..Conditions::default() };
     let [even, uneven] =
@@ -216,10 +227,12 @@ fn a_slow_rank_costs_at_least_its_own_time() {
 #[test]
 fn kimi_k2_with_a_thousand_microbatches_is_simulated() {
     let spec = PlanSpec { mesh: mesh(16, 2, 16), ..PlanSpec::default() };
-    let batch = Batch { sequences: 64 * 16, context: 4096, microbatch: 1, lanes: 16 };
+    let batch = Batch { sequences: 64 * 16, context: 4096, microbatch: 1, lanes: None };
     let plan = lower(&graph(kimi_k2()), &spec, batch).unwrap();
-    let prices =
-        flat(&plan, &Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.1, handling: 0.0 });
+    let prices = flat(
+        &plan,
+        &Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.1, handling: 0.0, pair: None },
+    );
     let simulated = check(&plan, &prices, &Conditions::default());
     assert_eq!(simulated.outcome.ranks.len(), 16);
 }

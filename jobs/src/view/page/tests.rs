@@ -12,7 +12,7 @@ use crate::view::{scene::Memory, scene::published};
 fn scene(schedule: Schedule, stages: usize, microbatches: usize, comm: f64) -> Scene {
     let virtual_stages = schedule.virtual_stages().unwrap_or(1);
     let bare = Bare::of(&schedule, Pipeline { stages, virtual_stages, microbatches }).unwrap();
-    let costs = Costs { forward: 1.0, input: 1.03, weight: 0.97, comm, handling: 0.0 };
+    let costs = Costs { forward: 1.0, input: 1.03, weight: 0.97, comm, handling: 0.0, pair: None };
     let step = Step {
         name: published(schedule.name()).into(),
         unit: Unit::Units,
