@@ -85,7 +85,7 @@ fn the_same_in_bf16_and_step_after_step() {
 #[test]
 fn units_of_two_sequences_and_uneven_loads_are_counted_too() {
     let mesh = Mesh { pp: 2, vpp: 2, ep: 2, dp: 1 };
-    let rule = Interleaved { extra_warmup: 1, split_backward: true, group: None };
+    let rule = Interleaved { extra_warmup: 1, split_backward: true, group: None, paired: false };
     let schedule = Some(Schedule::Interleaved1F1B(rule));
     let spec = PlanSpec { mesh, microbatch: 2, schedule, ..PlanSpec::default() };
     let actors = check("units of two", &spec, DType::Bf16, 2);

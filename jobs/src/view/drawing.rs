@@ -209,7 +209,8 @@ mod tests {
 
     fn scene(text: &str) -> Scene {
         let bare = Bare::new(csv::read(text).unwrap()).unwrap();
-        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
+        let costs =
+            Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
         let step = Step {
             name: "a < b".into(),
             unit: Unit::Units,

@@ -187,7 +187,8 @@ mod tests {
         let (plan, graph, job) = (&loaded.plan, &loaded.graph, &loaded.job);
         let orders = graphs::text::orders(&plan.orders);
         let bare = Bare::new(csv::read(&orders).unwrap()).unwrap();
-        let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
+        let costs =
+            Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
         let timeline = timeline(&bare, &costs).unwrap();
         let dtype = job.precision.dtype();
         let optimizer = &job.learner().1.optimizer;

@@ -167,8 +167,11 @@ mod tests {
 
     fn step(text: &str) -> Timeline {
         let bare = Bare::new(csv::read(text).unwrap()).unwrap();
-        timeline(&bare, &Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None })
-            .unwrap()
+        timeline(
+            &bare,
+            &Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None },
+        )
+        .unwrap()
     }
 
     #[test]

@@ -71,7 +71,8 @@ fn bytes<'a>(fields: &[(u64, Value<'a>)], field: u64) -> Option<&'a [u8]> {
 fn scene() -> Scene {
     let pipeline = Pipeline { stages: 4, virtual_stages: 1, microbatches: 8 };
     let bare = Bare::of(&Schedule::OneFOneB, pipeline).unwrap();
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.5, handling: 0.0, pair: None };
     let step = Step {
         name: "1F1B".into(),
         unit: Unit::Units,

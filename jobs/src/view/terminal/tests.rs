@@ -13,7 +13,8 @@ use crate::view::scene::published;
 const PLAIN: Terminal = Terminal { width: 100, ascii: false, colour: false, memory: false };
 
 fn step(name: &str, bare: &Bare) -> Step {
-    let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
+    let costs =
+        Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.0, handling: 0.0, pair: None };
     Step {
         name: name.into(),
         unit: Unit::Units,
