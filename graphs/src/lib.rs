@@ -7,7 +7,8 @@
 //!
 //! Beside it, [`bare`] orders stand without a model: [`csv`] reads and writes them as other
 //! programs do, and [`mod@simulate`] times them. [`memory`] counts the bytes of a plan by running
-//! the [`flight`]s that the runtime runs, with symbols for tensors. A [`timeline`] says what happens when.
+//! the [`flight`]s that the runtime runs, with symbols for tensors. A [`timeline`] says what
+//! happens when.
 
 pub mod action;
 pub mod address;
