@@ -1,7 +1,8 @@
 //! What the operators, messages and updates of a job take on this machine.
 //!
 //! Every operator runs in the shapes that the job's plan gives it, on all cores at a time, since
-//! that is how a step runs and cores share caches and memory. Medians are taken over repetitions.
+//! that is how a step runs and cores share caches and memory. The least of all repetitions counts,
+//! since whatever else the machine does only adds.
 
 use std::{sync::Barrier, thread};
 
@@ -48,7 +49,7 @@ pub fn measure(subject: &Subject<'_>, cores: usize) -> Profile {
     });
     let passes: Vec<Vec<Sample>> = runs.into_iter().flatten().collect();
     Profile {
-        samples: joined(&medians(&passes)),
+        samples: joined(&quickest(&passes)),
         message: messages::sending(),
         latency: messages::latency(),
         byte: messages::copying(),
@@ -56,22 +57,20 @@ pub fn measure(subject: &Subject<'_>, cores: usize) -> Profile {
     }
 }
 
-/// The middle of some figures; zero of none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+/// The least of some figures; zero of none.
+fn least(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().min_by(f64::total_cmp).unwrap_or(0.0)
 }
 
-/// One pass whose times are the medians of all.
-fn medians(passes: &[Vec<Sample>]) -> Vec<Sample> {
+/// One pass whose times are the least of all.
+fn quickest(passes: &[Vec<Sample>]) -> Vec<Sample> {
     let nodes = passes.first().map_or(0, Vec::len);
-    let middle = |node: usize, of: fn(&Sample) -> f64| {
-        median(passes.iter().map(|pass| of(&pass[node])).collect())
-    };
+    let least =
+        |node: usize, of: fn(&Sample) -> f64| least(passes.iter().map(|pass| of(&pass[node])));
     let sample = |node: usize| Sample {
-        forward: middle(node, |sample| sample.forward),
-        input: middle(node, |sample| sample.input),
-        weight: middle(node, |sample| sample.weight),
+        forward: least(node, |sample| sample.forward),
+        input: least(node, |sample| sample.input),
+        weight: least(node, |sample| sample.weight),
         ..passes[0][node].clone()
     };
     (0..nodes).map(sample).collect()

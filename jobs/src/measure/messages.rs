@@ -6,12 +6,12 @@ use std::{
     time::Instant,
 };
 
-use super::median;
+use super::least;
 
 /// Messages of one measurement.
 const COUNT: usize = 2_000;
 
-/// Measurements, of which the median counts.
+/// Measurements, of which the least counts.
 const REPEATS: usize = 9;
 
 /// Bytes of a copy: more than a core's caches keep beside other work.
@@ -30,7 +30,7 @@ pub fn sending() -> f64 {
         drop(receiver);
         seconds / COUNT as f64
     };
-    median((0..REPEATS).map(|_| once()).collect())
+    least((0..REPEATS).map(|_| once()))
 }
 
 /// Seconds from a send until another thread, which slept, has it.
@@ -49,7 +49,7 @@ pub fn latency() -> f64 {
         let _ = there.send(Instant::now());
         behind.recv().unwrap_or_default()
     };
-    let seconds = median((0..COUNT).map(once).collect());
+    let seconds = least((0..COUNT).map(once));
     drop(there);
     // The echo has nothing that could fail.
     let _ = echo.join();
@@ -68,5 +68,5 @@ pub fn copying() -> f64 {
         std::hint::black_box(&whole);
         seconds / whole.len() as f64
     };
-    median((0..REPEATS).map(|_| once()).collect())
+    least((0..REPEATS).map(|_| once()))
 }
