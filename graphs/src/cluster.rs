@@ -4,6 +4,8 @@
 //! rank `(replica * pp + stage) * ep + expert rank` is GPU `rank % gpus` of node `rank / gpus`. So
 //! the all-to-all of experts stays inside a node as far as it can, and pipelines cross nodes.
 
+use std::fmt;
+
 /// Where a plan is to run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cluster {
@@ -78,6 +80,15 @@ pub struct Host {
     pub memory: u64,
     /// Bytes a second between a GPU and the host, each way.
     pub link: f64,
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cluster::Gpus(it) => write!(f, "{} nodes of {} {}", it.nodes, it.gpus, it.gpu.name),
+            Cluster::Machine(it) => write!(f, "{} shared cores", it.cores),
+        }
+    }
 }
 
 impl Cluster {

@@ -95,6 +95,26 @@ pub struct ScheduleArguments {
     pub cost: String,
 }
 
+/// A plan to look at.
+#[derive(Args)]
+pub struct PlanArguments {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// How far it is lowered.
+    #[arg(long, value_enum, default_value = "summary")]
+    pub level: Level,
+    /// Prices as measured: a file that `measure` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Try which single changes lower the memory of the fullest rank.
+    #[arg(long)]
+    pub advice: bool,
+    /// Save the plan, to be run as it stands while its inputs stay as they are.
+    #[arg(long, short, value_name = "FILE.ron", conflicts_with = "level")]
+    pub output: Option<PathBuf>,
+}
+
 /// Two jobs to compare, or one job under two plans.
 #[derive(Args)]
 pub struct DiffArguments {
@@ -201,17 +221,8 @@ pub enum Verb {
         #[command(flatten)]
         job: JobArguments,
     },
-    /// Print what a job lowers to.
-    Plan {
-        #[command(flatten)]
-        job: JobArguments,
-        /// How far it is lowered.
-        #[arg(long, value_enum, default_value = "summary")]
-        level: Level,
-        /// Save the plan, to be run as it stands while its inputs stay as they are.
-        #[arg(long, short, value_name = "FILE.ron", conflicts_with = "level")]
-        output: Option<PathBuf>,
-    },
+    /// Print what a job's plan comes to, or what it lowers to.
+    Plan(PlanArguments),
     /// Print what a job would set, and cause, otherwise than another, or under another plan.
     Diff(DiffArguments),
     /// Simulate one step: how long it takes, and what each rank waits for.

@@ -7,6 +7,7 @@
 mod check;
 mod code;
 pub mod commands;
+pub mod consequences;
 pub mod data;
 mod de;
 pub mod exit;

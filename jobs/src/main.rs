@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use graphs::schedule::Pipeline;
@@ -19,7 +19,7 @@ use jobs::{
 };
 
 use crate::arguments::{
-    Arguments, DiffArguments, JobArguments, ScheduleArguments, Verb, VizArguments,
+    Arguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments, Verb, VizArguments,
 };
 
 /// Two jobs differ, and the user asked for a code that says so.
@@ -93,8 +93,8 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let json = arguments.json;
     let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
     let text = match arguments.verb {
-        Verb::Check { job } => check::check(&loaded(job)?, json),
-        Verb::Plan { job, level, output } => planned(job, level, output, json)?,
+        Verb::Check { job } => check::check(&loaded(job)?, json)?,
+        Verb::Plan(asked) => planned(asked, json)?,
         Verb::Diff(asked) => return difference(asked, json),
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
@@ -163,17 +163,13 @@ fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
 }
 
 /// Prints a plan, or saves it.
-fn planned(
-    job: JobArguments,
-    level: plan::Level,
-    output: Option<PathBuf>,
-    json: bool,
-) -> Result<String, Ended> {
-    let asked = job.to_string();
+fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
+    let PlanArguments { job, level, profile, advice, output } = asked;
+    let command = job.to_string();
     let loaded = loaded(job)?;
     Ok(match output {
-        Some(file) => plan::save(&loaded, &asked, &file)?,
-        None => plan::plan(&loaded, level, json),
+        Some(file) => plan::save(&loaded, &command, &file)?,
+        None => plan::plan(&loaded, level, &plan::Asked { profile, advice }, json)?,
     })
 }
 

@@ -1,12 +1,37 @@
-//! `plan`: what a job lowers to, level by level.
+//! `plan`: what a job lowers to, level by level, and what follows from it.
 
-use std::path::Path;
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueEnum;
-use graphs::{Plan, text};
-use serde_json::json;
+use graphs::{
+    Consequences,
+    memory::{Advice, advice},
+    text,
+    timeline::Cause,
+};
+use serde_json::{Value, json};
 
-use crate::{exit::Failure, load::Loaded, report::SCHEMA, saved, view::progress::grouped};
+use crate::{
+    consequences::{Expectation, consequences, expectations},
+    exit::Failure,
+    load::Loaded,
+    machine, profile,
+    report::SCHEMA,
+    saved,
+    view::{
+        progress::{bytes, grouped},
+        words::{cause as cause_word, time},
+    },
+};
+
+/// What is alive at the peak: entries that are shown.
+const ALIVE: usize = 4;
+
+/// Single changes that lower the memory: entries that are shown.
+const ADVICE: usize = 5;
 
 /// How far a job is lowered before it is printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -26,19 +51,40 @@ pub enum Level {
     Program,
 }
 
+/// What is asked beside the job.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// File that `troupe measure` wrote.
+    pub profile: Option<PathBuf>,
+    /// Whether single changes that lower the memory are tried.
+    pub advice: bool,
+}
+
 /// Prints a level of a loaded job.
-pub fn plan(loaded: &Loaded, level: Level, as_json: bool) -> String {
+///
+/// # Errors
+///
+/// A profile that cannot be read.
+pub fn plan(
+    loaded: &Loaded,
+    level: Level,
+    asked: &Asked,
+    as_json: bool,
+) -> Result<String, Failure> {
     let (graph, plan) = (&loaded.graph, &loaded.plan);
     let printed = match level {
-        Level::Summary if as_json => return format!("{}\n", figures(loaded, plan)),
-        Level::Summary => summary(loaded, plan),
+        Level::Summary => return summary(loaded, asked, as_json),
         Level::Model => text::model(graph),
         Level::Place => text::place(graph, plan),
         Level::Route => text::route(plan),
         Level::Orders => text::orders(&plan.orders),
         Level::Program => text::programs(plan),
     };
-    if as_json { format!("{}\n", json!({ "schema": SCHEMA, "text": printed })) } else { printed }
+    Ok(if as_json {
+        format!("{}\n", json!({ "schema": SCHEMA, "text": printed }))
+    } else {
+        printed
+    })
 }
 
 /// Writes the plan into a file that runs as it stands, and says so.
@@ -59,12 +105,156 @@ fn parameters(loaded: &Loaded) -> u64 {
     loaded.graph.parameters().iter().map(|parameter| parameter.elements() as u64).sum()
 }
 
-fn figures(loaded: &Loaded, plan: &Plan) -> serde_json::Value {
+/// What is known about a plan, for people or as JSON.
+fn summary(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String, Failure> {
+    let profile = asked.profile.as_deref().map(profile::read).transpose()?;
+    let found = consequences(loaded, profile.as_ref())?;
+    let advice = if asked.advice { advised(loaded)? } else { Vec::new() };
+    if as_json {
+        return Ok(format!("{}\n", figures(loaded, &found, &advice)));
+    }
+    let mut page = sizes(loaded);
+    page += &held(&found);
+    page += &times(&found);
+    for Expectation { field, bound, found, is_kept } in expectations(&loaded.job, &found) {
+        let word = if is_kept { "kept" } else { "BROKEN" };
+        let _ = writeln!(page, "expect    {field} {bound}: {word}, {found}");
+    }
+    for Advice { change, ranks, bytes: left, saves } in advice.iter().take(ADVICE) {
+        let (left, saves) = (bytes(*left as usize), bytes(*saves as usize));
+        let _ = writeln!(page, "or        {change}: {left} on {ranks} ranks, {saves} less");
+    }
+    Ok(page)
+}
+
+/// The single changes that lower the memory of the fullest rank.
+fn advised(loaded: &Loaded) -> Result<Vec<Advice>, Failure> {
+    let (job, graph) = (&loaded.job, &loaded.graph);
+    let (_, train) = job.learner();
+    let (spec, batch) = (job.plan(), loaded.plan.batch);
+    let found = advice(graph, spec, batch, job.precision.dtype(), &train.optimizer, false);
+    found.map_err(|mistakes| {
+        let said: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Failure { code: 3, text: said.join("; ") }
+    })
+}
+
+/// The plan in its own words.
+fn sizes(loaded: &Loaded) -> String {
+    let (plan, job) = (&loaded.plan, &loaded.job);
     let (mesh, batch) = (plan.mesh, plan.batch);
+    let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
+    let lanes = batch.lanes.map_or(String::new(), |lanes| format!(" in {lanes} lanes"));
+    let credits: usize = plan.channels.iter().map(|channel| channel.credits).sum();
+    format!(
+        "{}   {} parameters, plan {name}\n\
+         mesh      {} ranks = pp {} x ep {} x dp {}, {} virtual stages each, on {}\n\
+         schedule  {}, {} microbatches on each data rank\n\
+         step      {} sequences of {} tokens{lanes}, {} steps\n\
+         proof     {} channels with {credits} credits between {} programs: no deadlock for any \
+         timing\n",
+        job.name,
+        grouped(parameters(loaded)),
+        mesh.ranks(),
+        mesh.pp,
+        mesh.ep,
+        mesh.dp,
+        mesh.vpp,
+        machine::cluster(job),
+        job.plan().schedule().name(),
+        batch.microbatches(mesh.data_ranks()),
+        grouped(batch.sequences as u64),
+        grouped(batch.context as u64),
+        grouped(job.steps()),
+        plan.channels.len(),
+        2 * plan.programs.len(),
+    )
+}
+
+/// The bytes of the fullest rank, and what they are.
+fn held(found: &Consequences) -> String {
+    let (stage, most) = found.fullest();
+    let size = |count: u64| bytes(count as usize);
+    let fits = if most <= found.limit { "fits" } else { "DOES NOT FIT" };
+    let mut page = format!(
+        "memory    {} of {} on a rank of stage {stage}, the fullest: {fits}\n",
+        size(most),
+        size(found.limit)
+    );
+    for actor in &found.memory.actors[stage] {
+        if actor.total() == 0 {
+            continue;
+        }
+        let side = format!("{:?}", actor.address.side).to_lowercase();
+        let _ = writeln!(
+            page,
+            "  {side:<8}parameters {}, masters {}, states {}, messages {}, sums of others {}",
+            size(actor.fixed.parameters),
+            size(actor.fixed.masters),
+            size(actor.fixed.states),
+            size(actor.reserve.messages),
+            size(actor.reserve.reduction),
+        );
+        let alive = actor.alive.iter().take(ALIVE).map(|it| match it.flights {
+            0 => format!("{:?} {}", it.class, size(it.bytes)),
+            flights => format!("{:?} {} of {flights}", it.class, size(it.bytes)),
+        });
+        let alive: Vec<String> = alive.collect();
+        let _ = writeln!(page, "          peak {}: {}", size(actor.peak.bytes), alive.join(", "));
+    }
+    page
+}
+
+/// How long a step takes, what it waits for, and what it sends.
+fn times(found: &Consequences) -> String {
+    let outcome = &found.outcome;
+    let percent = |part: f64| format!("{:.1} %", 100.0 * part);
+    let idle = waits(found)
+        .into_iter()
+        .map(|(cause, part)| format!("{} {}", cause_word(cause), percent(part)));
+    let idle: Vec<String> = idle.collect();
+    let size = |count: f64| bytes(count as usize);
+    let traffic = &found.traffic;
+    format!(
+        "time      {} a step, of which the optimizer phase {}: {} tokens/s, MFU {}\n\
+         idle      {} of the programs' time; of the step, on average: {}\n\
+         traffic   a step: pipeline {}, experts {}, replicas {}\n",
+        time(outcome.makespan),
+        time(outcome.makespan - outcome.program),
+        grouped(outcome.tokens_per_second as u64),
+        percent(outcome.mfu),
+        percent(outcome.idle),
+        idle.join(", "),
+        size(traffic.pipeline),
+        size(traffic.experts),
+        size(traffic.replicas),
+    )
+}
+
+/// The part of the step that an average rank waits for each cause.
+fn waits(found: &Consequences) -> Vec<(Cause, f64)> {
+    let outcome = &found.outcome;
+    let whole = outcome.makespan * outcome.ranks.len() as f64;
+    let part = |cause: Cause| {
+        let ranks = outcome.ranks.iter();
+        ranks.filter_map(|rank| rank.idle.get(&cause)).sum::<f64>() / whole
+    };
+    Cause::ALL.into_iter().map(|cause| (cause, part(cause))).filter(|it| it.1 > 0.0).collect()
+}
+
+fn figures(loaded: &Loaded, found: &Consequences, advice: &[Advice]) -> Value {
+    let (plan, job) = (&loaded.plan, &loaded.job);
+    let (mesh, batch) = (plan.mesh, plan.batch);
+    let expect = expectations(job, found).into_iter().map(
+        |it| json!({ "field": it.field, "bound": it.bound, "found": it.found, "kept": it.is_kept }),
+    );
+    let idle =
+        waits(found).into_iter().map(|(cause, part)| (cause_word(cause).into(), part.into()));
     json!({
         "schema": SCHEMA,
-        "job": loaded.job.name,
-        "plan": loaded.job.plan_name(),
+        "job": job.name,
+        "plan": job.plan_name(),
+        "hash": saved::hash(plan),
         "parameters": parameters(loaded),
         "mesh": { "pp": mesh.pp, "vpp": mesh.vpp, "ep": mesh.ep, "dp": mesh.dp },
         "ranks": mesh.ranks(),
@@ -74,34 +264,20 @@ fn figures(loaded: &Loaded, plan: &Plan) -> serde_json::Value {
         "lanes": batch.lanes,
         "chunks": plan.chunks.len(),
         "channels": plan.channels.len(),
-        "steps": loaded.job.steps(),
+        "steps": job.steps(),
+        "step_seconds": found.outcome.makespan,
+        "tokens_per_second": found.outcome.tokens_per_second,
+        "mfu": found.outcome.mfu,
+        "bubble": found.outcome.idle,
+        "idle": idle.collect::<serde_json::Map<_, _>>(),
+        "memory_limit": found.limit,
+        "memory": found.memory,
+        "traffic": {
+            "pipeline": found.traffic.pipeline,
+            "experts": found.traffic.experts,
+            "replicas": found.traffic.replicas,
+        },
+        "expect": expect.collect::<Vec<_>>(),
+        "advice": advice,
     })
-}
-
-fn summary(loaded: &Loaded, plan: &Plan) -> String {
-    let (mesh, batch, job) = (plan.mesh, plan.batch, &loaded.job);
-    let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
-    let spec = job.plan();
-    let lanes = batch.lanes.map_or(String::new(), |lanes| format!(" in {lanes} lanes"));
-    format!(
-        "{}   {} parameters, plan {name}\n\
-         mesh      {} ranks = pp {} x ep {} x dp {}, {} virtual stages each\n\
-         schedule  {}, {} microbatches on each data rank\n\
-         step      {} sequences of {} tokens{lanes}, {} steps\n\
-         channels  {} between {} programs; no deadlock for any timing\n",
-        job.name,
-        grouped(parameters(loaded)),
-        mesh.ranks(),
-        mesh.pp,
-        mesh.ep,
-        mesh.dp,
-        mesh.vpp,
-        spec.schedule().name(),
-        batch.microbatches(mesh.data_ranks()),
-        batch.sequences,
-        batch.context,
-        job.steps(),
-        plan.channels.len(),
-        2 * plan.programs.len(),
-    )
 }

@@ -11,7 +11,14 @@ use graphs::{
 use serde_json::{Value, json};
 
 use crate::{
-    exit::Failure, job::Job, machine, prepare, profile, report::SCHEMA, view::progress::grouped,
+    exit::Failure,
+    job::Job,
+    machine, prepare, profile,
+    report::SCHEMA,
+    view::{
+        progress::grouped,
+        words::{cause as cause_word, time},
+    },
 };
 
 /// Links of the chain that are shown.
@@ -73,29 +80,6 @@ fn slow(text: &str, stages: usize) -> Result<(usize, f64), Failure> {
     })
 }
 
-/// A cause in a word or two.
-fn word(cause: Cause) -> &'static str {
-    match cause {
-        Cause::WarmUp => "warm-up",
-        Cause::Data => "data",
-        Cause::Transfer => "transfer",
-        Cause::Link => "link",
-        Cause::Credit => "credit",
-        Cause::HostLink => "host link",
-        Cause::Core => "core",
-        Cause::CoolDown => "cool-down",
-    }
-}
-
-/// Seconds in a unit that leaves a number above one.
-fn time(seconds: f64) -> String {
-    match seconds {
-        s if s >= 1.0 => format!("{s:.3} s"),
-        s if s >= 1e-3 => format!("{:.2} ms", 1e3 * s),
-        s => format!("{:.1} us", 1e6 * s),
-    }
-}
-
 fn page(job: &Job, plan: &Plan, prices: &Prices, simulated: &Simulated, links: &[Link]) -> String {
     let outcome = &simulated.outcome;
     let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
@@ -136,7 +120,7 @@ fn table(outcome: &Outcome) -> String {
     let causes: Vec<Cause> = Cause::ALL.into_iter().filter(is_seen).collect();
     let mut text = String::from("% of step    busy");
     causes.iter().for_each(|&cause| {
-        let _ = write!(text, " {:>9}", word(cause));
+        let _ = write!(text, " {:>9}", cause_word(cause));
     });
     text += "   exposed communication\n";
     for (number, rank) in outcome.ranks.iter().enumerate() {
@@ -153,7 +137,8 @@ fn table(outcome: &Outcome) -> String {
 
 fn answer(job: &Job, outcome: &Outcome, links: &[Link]) -> Value {
     let rank = |rank: &RankOutcome| {
-        let idle = rank.idle.iter().map(|(cause, seconds)| (word(*cause).into(), json!(seconds)));
+        let idle =
+            rank.idle.iter().map(|(cause, seconds)| (cause_word(*cause).into(), json!(seconds)));
         json!({
             "span": rank.span, "busy": rank.busy, "sending": rank.sending,
             "exposed": rank.exposed, "idle": idle.collect::<serde_json::Map<_, _>>(),

@@ -52,6 +52,31 @@ pub const FIELDS: &[Entry] = &[
     ),
     entry(
         Topic::Field,
+        "expect",
+        "What must follow from the plan; `check` ends with code 4 if it does not.",
+        "expect: (max_memory: \"72GiB\", max_bubble: 0.08)",
+    ),
+    entry(
+        Topic::Field,
+        "max_memory",
+        "Bytes that the fullest rank may hold.",
+        "max_memory: \"72GiB\"",
+    ),
+    entry(
+        Topic::Field,
+        "max_bubble",
+        "Part of the programs' time in which ranks may idle, from 0 to 1.",
+        "max_bubble: 0.08",
+    ),
+    entry(
+        Topic::Field,
+        "min_mfu",
+        "Least part of all devices' peak that the model's operations must use, from 0 to 1.",
+        "min_mfu: 0.35",
+    ),
+    entry(Topic::Field, "max_step", "Time that a step may take.", "max_step: \"30s\""),
+    entry(
+        Topic::Field,
         "actors",
         "Who takes part, by name; exactly one is a Train.",
         "actors: {\"text\": Corpus(from: Text(\"text/*.txt\"))}",

@@ -5,6 +5,7 @@
 
 mod actors;
 mod cluster;
+mod expect;
 mod learner;
 mod model;
 mod output;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 pub use self::{
     actors::{Actor, Corpus, Mix, RustSources, Source, Tokenizer},
     cluster::Cluster,
+    expect::Expect,
     learner::{Init, Loss, Train},
     model::Model,
     output::{Checkpoint, Export, Metrics},
@@ -49,6 +51,9 @@ pub struct Job {
     /// Where the plan is to run; left out: on this machine.
     #[serde(default)]
     pub cluster: Option<Cluster>,
+    /// What must follow from the plan.
+    #[serde(default)]
+    pub expect: Expect,
     /// How text becomes tokens.
     #[serde(default)]
     pub tokenizer: Tokenizer,

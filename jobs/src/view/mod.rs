@@ -19,3 +19,4 @@ pub mod reading;
 pub mod scene;
 pub mod terminal;
 pub mod traced;
+pub mod words;
