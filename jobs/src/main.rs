@@ -178,7 +178,7 @@ fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
     let DiffArguments { before, after, plan, sets, exit_code } = asked;
     let first = JobArguments { job: before.clone(), plan: None, sets: Vec::new() };
     let second = JobArguments { job: after.unwrap_or(before), plan, sets };
-    let answer = diff::diff(&loaded(first)?, &loaded(second)?, json);
+    let answer = diff::diff(&loaded(first)?, &loaded(second)?, json)?;
     print!("{}", answer.text);
     Ok(if exit_code && !answer.is_same { DIFFERENT } else { 0 })
 }
