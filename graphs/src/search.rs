@@ -1,28 +1,32 @@
-//! A search for better plans: every mesh, schedule and microbatch that fits, priced and compared.
+//! A search for better plans: meshes, schedules, microbatches and credits, priced and compared.
 //!
-//! The space is small enough to be walked whole, so the answer does not depend on luck. Each
-//! candidate is first priced on a short step; those near the front are priced in full.
+//! It walks in three rounds, each the same on every machine. First every mesh and microbatch is
+//! tried under one schedule, by a short step; then the best meshes under every schedule, by a
+//! short step; last the best of those, with more and fewer credits, by the whole step.
 
-use crate::spec::PlanSpec;
+use crate::spec::{Credits, PlanSpec};
 
 mod space;
 
 pub use crate::search::space::Space;
+
+/// Credits of a channel beyond the fewest, as they are tried in the last round.
+const SLACKS: [usize; 3] = [1, 0, 3];
 
 /// What a plan costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Price {
     /// Seconds of a step.
     pub seconds: f64,
-    /// Bytes on the fullest rank.
+    /// Bytes of the fullest rank.
     pub bytes: u64,
 }
 
 /// What came of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It can run.
-    Priced(Price),
+    /// It can run, within the limit of memory.
+    Fits(Price),
     /// It can run, but not within the limit of memory.
     TooBig(Price),
     /// It cannot run, and why.
@@ -30,12 +34,32 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The price of a candidate that can run within the limit.
+    fn new(price: Result<Price, String>, limit: u64) -> Self {
+        match price {
+            Ok(price) if price.bytes <= limit => Verdict::Fits(price),
+            Ok(price) => Verdict::TooBig(price),
+            Err(reason) => Verdict::Refused(reason),
+        }
+    }
+
+    /// The price, if there is one.
     pub fn price(&self) -> Option<Price> {
         match self {
-            Verdict::Priced(price) => Some(*price),
-            Verdict::TooBig(_) | Verdict::Refused(_) => None,
+            Verdict::Fits(price) | Verdict::TooBig(price) => Some(*price),
+            Verdict::Refused(_) => None,
         }
+    }
+
+    /// What fits before what does not, the faster first and of equals the smaller; of what does not
+    /// fit, the smaller first.
+    fn order(&self, other: &Verdict) -> std::cmp::Ordering {
+        let key = |verdict: &Verdict| match verdict {
+            Verdict::Fits(price) => (0, price.seconds, price.bytes),
+            Verdict::TooBig(price) => (1, 0.0, price.bytes),
+            Verdict::Refused(_) => (2, 0.0, 0),
+        };
+        let ((kind, seconds, bytes), (other, later, more)) = (key(self), key(other));
+        kind.cmp(&other).then(seconds.total_cmp(&later)).then(bytes.cmp(&more))
     }
 }
 
@@ -46,18 +70,13 @@ pub struct Candidate {
     pub spec: PlanSpec,
     /// What it costs, or why it is out.
     pub verdict: Verdict,
-}
-
-/// All candidates, the fastest first; what is too big or refused stands behind, in their order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// The candidates.
-    pub candidates: Vec<Candidate>,
+    /// Whether the whole step was priced.
+    pub is_exact: bool,
 }
 
 /// Something that prices plans.
 pub trait Pricing {
-    /// Prices a plan by a step of a few microbatches, scaled to the whole.
+    /// Prices a plan by short steps, from which the whole is reckoned.
     ///
     /// # Errors
     ///
@@ -72,65 +91,169 @@ pub trait Pricing {
     fn exactly(&self, spec: &PlanSpec) -> Result<Price, String>;
 }
 
-/// Prices every plan of a space, and the `finalists` fastest of them exactly.
-pub fn search(space: &Space, pricing: &impl Pricing, limit: u64, finalists: usize) -> Found {
-    let verdict = |price: Result<Price, String>| match price {
-        Ok(price) if price.bytes <= limit => Verdict::Priced(price),
-        Ok(price) => Verdict::TooBig(price),
-        Err(reason) => Verdict::Refused(reason),
-    };
-    let rough = |spec: PlanSpec| {
-        let verdict = verdict(pricing.roughly(&spec));
-        Candidate { spec, verdict }
-    };
-    let mut candidates: Vec<Candidate> = space.plans().into_iter().map(rough).collect();
-    // A plan that does not fit may do so exactly, so the nearest of those are looked at again too.
-    candidates.sort_by(order);
-    for candidate in candidates.iter_mut().take(finalists) {
-        if candidate.verdict.price().is_some() {
-            candidate.verdict = verdict(pricing.exactly(&candidate.spec));
-        }
-    }
-    candidates.sort_by(order);
-    Found { candidates }
+/// How far a search goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reach {
+    /// Bytes that a rank may hold.
+    pub limit: u64,
+    /// Meshes, with their microbatch, that are tried under every schedule.
+    pub meshes: usize,
+    /// Plans that are priced by the whole step.
+    pub finalists: usize,
 }
 
-/// The fastest first, then those too big, then the refused; equals keep their order.
-fn order(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    let key = |candidate: &Candidate| match &candidate.verdict {
-        Verdict::Priced(price) => (0, price.seconds),
-        Verdict::TooBig(price) => (1, price.seconds),
-        Verdict::Refused(_) => (2, 0.0),
+/// All candidates, the best first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Those priced by their whole step before all others, each part the best first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Searches a space.
+pub fn search(space: &Space, pricing: &impl Pricing, reach: Reach) -> Found {
+    let rough = |spec: PlanSpec| {
+        let verdict = Verdict::new(pricing.roughly(&spec), reach.limit);
+        Candidate { spec, verdict, is_exact: false }
     };
-    let ((a, fast), (b, faster)) = (key(a), key(b));
-    a.cmp(&b).then(fast.total_cmp(&faster))
+    let mut meshes: Vec<Candidate> = space.meshes().into_iter().map(rough).collect();
+    sort(&mut meshes);
+    let (best, rest) = meshes.split_at(reach.meshes.min(meshes.len()));
+    let mut candidates: Vec<Candidate> = best
+        .iter()
+        .flat_map(|it| space.scheduled(it.spec.mesh, it.spec.microbatch))
+        .map(rough)
+        .collect();
+    sort(&mut candidates);
+    let finalists = candidates.drain(..reach.finalists.min(candidates.len()));
+    let exact = |spec: PlanSpec| {
+        let verdict = Verdict::new(pricing.exactly(&spec), reach.limit);
+        Candidate { spec, verdict, is_exact: true }
+    };
+    let mut found: Vec<Candidate> = finalists.map(|it| exact(it.spec)).collect();
+    sort(&mut found);
+    if let Some(first) = found.first().map(|it| it.spec.clone()) {
+        let slacks = SLACKS.map(|slack| Credits::Least { slack }).into_iter();
+        let others = slacks.filter(|credits| *credits != first.credits);
+        let plans = others.map(|credits| PlanSpec { credits, ..first.clone() });
+        found.extend(plans.map(exact).collect::<Vec<_>>());
+        sort(&mut found);
+    }
+    found.extend(candidates);
+    found.extend(rest.iter().cloned());
+    Found { candidates: found }
+}
+
+/// The best first; equals keep their order.
+fn sort(candidates: &mut [Candidate]) {
+    candidates.sort_by(|a, b| a.verdict.order(&b.verdict));
 }
 
 impl Found {
-    /// The plans that no other beats in both time and memory, the fastest first.
+    /// The plans priced in full that no other such beats in both time and memory, by time.
     pub fn front(&self) -> Vec<&Candidate> {
+        let priced = |it: &&Candidate| it.is_exact && it.verdict.price().is_some();
+        let mut all: Vec<(Price, &Candidate)> = (self.candidates.iter().filter(priced))
+            .filter_map(|it| Some((it.verdict.price()?, it)))
+            .collect();
+        all.sort_by(|(a, _), (b, _)| a.seconds.total_cmp(&b.seconds).then(a.bytes.cmp(&b.bytes)));
         let mut least = u64::MAX;
-        let mut front = Vec::new();
-        for candidate in &self.candidates {
-            if let Some(price) = candidate.verdict.price().filter(|price| price.bytes < least) {
-                least = price.bytes;
-                front.push(candidate);
-            }
-        }
-        front
+        all.retain(|(price, _)| {
+            let is_better = price.bytes < least;
+            least = least.min(price.bytes);
+            is_better
+        });
+        all.into_iter().map(|(_, candidate)| candidate).collect()
     }
 
-    /// The candidates that differ from a plan in one thing only: mesh, virtual stages, microbatch
-    /// or schedule.
+    /// The candidates that differ from a plan in one thing only: mesh, virtual stages, microbatch,
+    /// schedule or credits.
     pub fn neighbours(&self, spec: &PlanSpec) -> Vec<&Candidate> {
         let differences = |other: &PlanSpec| {
-            let virtual_stages = other.mesh.vpp != spec.mesh.vpp;
             let (a, b) = (other.mesh, spec.mesh);
-            let mesh = (a.pp, a.ep, a.dp) != (b.pp, b.ep, b.dp);
-            let schedule = other.schedule() != spec.schedule();
-            let microbatch = other.microbatch != spec.microbatch;
-            [virtual_stages, mesh, schedule, microbatch].into_iter().filter(|&it| it).count()
+            let differs = [
+                (a.pp, a.ep, a.dp) != (b.pp, b.ep, b.dp),
+                a.vpp != b.vpp && other.schedule() == spec.schedule(),
+                other.schedule() != spec.schedule(),
+                other.microbatch != spec.microbatch,
+                other.credits != spec.credits,
+            ];
+            differs.into_iter().filter(|&it| it).count()
         };
         self.candidates.iter().filter(|candidate| differences(&candidate.spec) == 1).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Time falls and memory rises with the microbatch; pipelines are slow and small.
+    struct Toy;
+
+    impl Pricing for Toy {
+        fn roughly(&self, spec: &PlanSpec) -> Result<Price, String> {
+            match spec.mesh.dp {
+                8 => Err("eight replicas are too many".into()),
+                _ => self.exactly(spec),
+            }
+        }
+
+        fn exactly(&self, spec: &PlanSpec) -> Result<Price, String> {
+            let (pp, unit) = (spec.mesh.pp, spec.microbatch);
+            let slack = match spec.credits {
+                Credits::Least { slack } => slack,
+                Credits::Fixed(credits) => credits,
+            };
+            let seconds = (10 * pp + spec.mesh.vpp) as f64 / unit as f64 - 0.01 * slack as f64;
+            Ok(Price { seconds, bytes: (100 * unit / pp + slack) as u64 })
+        }
+    }
+
+    fn found(limit: u64) -> Found {
+        let space = Space {
+            ranks: 8,
+            sequences: 64,
+            chunks: 8,
+            experts: 8,
+            microbatches: vec![1, 2],
+            like: PlanSpec::default(),
+        };
+        search(&space, &Toy, Reach { limit, meshes: 4, finalists: 6 })
+    }
+
+    #[test]
+    fn the_fastest_plan_within_the_limit_comes_first() {
+        let best = found(101).candidates[0].clone();
+        let price = best.verdict.price().unwrap();
+        assert!(best.is_exact && matches!(best.verdict, Verdict::Fits(_)));
+        assert!(price.bytes <= 101, "{best:?}");
+        let fits = |it: &&Candidate| matches!(it.verdict, Verdict::Fits(_)) && it.is_exact;
+        let all = found(101);
+        let least = all.candidates.iter().filter(fits).filter_map(|it| it.verdict.price());
+        assert_eq!(least.map(|it| it.seconds).fold(f64::MAX, f64::min), price.seconds);
+    }
+
+    #[test]
+    fn nobody_on_the_front_is_beaten_in_both_time_and_memory() {
+        let found = found(10_000);
+        let front: Vec<Price> = found.front().iter().filter_map(|it| it.verdict.price()).collect();
+        assert!(!front.is_empty());
+        for (at, price) in front.iter().enumerate() {
+            let beats = |it: &Price| it.seconds <= price.seconds && it.bytes <= price.bytes;
+            let others = front.iter().enumerate().filter(|(other, _)| *other != at);
+            assert_eq!(others.filter(|(_, it)| beats(it)).count(), 0, "{front:?}");
+        }
+    }
+
+    #[test]
+    fn refused_plans_stand_last_and_neighbours_differ_in_one_thing() {
+        let found = found(10_000);
+        let is_refused = |it: &Candidate| matches!(it.verdict, Verdict::Refused(_));
+        let refused = found.candidates.iter().position(is_refused);
+        assert!(refused.is_some_and(|at| found.candidates[at..].iter().all(is_refused)));
+        let best = &found.candidates[0].spec;
+        let neighbours = found.neighbours(best);
+        assert!(neighbours.iter().any(|it| it.spec.credits != best.credits));
+        assert!(neighbours.iter().all(|it| it.spec != *best));
     }
 }

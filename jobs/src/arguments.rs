@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use jobs::{
     commands::{plan::Level, viz},
     job::Precision,
+    quantity::ByteCount,
 };
 
 /// Trains mixture-of-experts language models the way Kimi K2 was trained, from one job file.
@@ -112,6 +113,35 @@ pub struct PlanArguments {
     pub advice: bool,
     /// Save the plan, to be run as it stands while its inputs stay as they are.
     #[arg(long, short, value_name = "FILE.ron", conflicts_with = "level")]
+    pub output: Option<PathBuf>,
+}
+
+/// What a search may try.
+#[derive(Args)]
+pub struct SearchArguments {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Ranks to use; left out: all of the cluster, or as many as the job's plan has.
+    #[arg(long)]
+    pub ranks: Option<NonZeroUsize>,
+    /// Bytes that a rank may hold, such as 72GiB; left out: what the job expects, or a device has.
+    #[arg(long, value_name = "BYTES")]
+    pub limit: Option<ByteCount>,
+    /// Sequences of one unit to try, between commas.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    pub microbatches: Vec<NonZeroUsize>,
+    /// Meshes that are tried under every schedule.
+    #[arg(long, default_value = "6")]
+    pub meshes: NonZeroUsize,
+    /// Plans to show.
+    #[arg(long, default_value = "5")]
+    pub top: NonZeroUsize,
+    /// Prices as measured: a file that `measure` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Folder for the plans that are shown, a file each, for `--plan`.
+    #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
 }
 
@@ -225,6 +255,8 @@ pub enum Verb {
     Plan(PlanArguments),
     /// Print what a job would set, and cause, otherwise than another, or under another plan.
     Diff(DiffArguments),
+    /// Look for better plans, and say why the others lost.
+    Search(SearchArguments),
     /// Simulate one step: how long it takes, and what each rank waits for.
     Simulate {
         #[command(flatten)]

@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, num::NonZeroUsize, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use graphs::schedule::Pipeline;
@@ -10,7 +10,7 @@ use jobs::{
     Loaded, Report, Request,
     commands::{
         bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
-        schedule, simulate, verify, viz,
+        schedule, search, simulate, verify, viz,
     },
     exit::Failure,
     job::{Model, Precision},
@@ -19,7 +19,8 @@ use jobs::{
 };
 
 use crate::arguments::{
-    Arguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments, Verb, VizArguments,
+    Arguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments, SearchArguments,
+    Verb, VizArguments,
 };
 
 /// Two jobs differ, and the user asked for a code that says so.
@@ -96,6 +97,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
         Verb::Check { job } => check::check(&loaded(job)?, json)?,
         Verb::Plan(asked) => planned(asked, json)?,
         Verb::Diff(asked) => return difference(asked, json),
+        Verb::Search(asked) => searched(asked, json)?,
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
             simulate::simulate(&loaded(job)?.job, &asked, json)?
@@ -171,6 +173,21 @@ fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
         Some(file) => plan::save(&loaded, &command, &file)?,
         None => plan::plan(&loaded, level, &plan::Asked { profile, advice }, json)?,
     })
+}
+
+/// Looks for plans.
+fn searched(asked: SearchArguments, json: bool) -> Result<String, Ended> {
+    let loaded = loaded(asked.job)?;
+    let asked = search::Asked {
+        ranks: asked.ranks.map(NonZeroUsize::get),
+        limit: asked.limit.map(|limit| limit.0),
+        microbatches: asked.microbatches.into_iter().map(NonZeroUsize::get).collect(),
+        meshes: asked.meshes.get(),
+        top: asked.top.get(),
+        profile: asked.profile,
+        output: asked.output,
+    };
+    Ok(search::search(&loaded, &asked, json)?)
 }
 
 /// Compares two jobs, or a job with itself under other settings.

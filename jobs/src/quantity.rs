@@ -308,6 +308,16 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+impl std::str::FromStr for ByteCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = || format!("{UNITS} {}", ByteCount::units().join(", "));
+        let plain = text.parse().ok().map(ByteCount);
+        plain.or_else(|| ByteCount::text(text)).ok_or_else(units)
+    }
+}
+
 impl<'de> Deserialize<'de> for ByteCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reading(PhantomData))

@@ -1,4 +1,4 @@
-//! What a search may vary, and every plan of it.
+//! What a search may vary.
 
 use crate::{
     mesh::Mesh,
@@ -6,10 +6,10 @@ use crate::{
     spec::PlanSpec,
 };
 
-/// The most chunks of a stage that are tried where a schedule takes any number.
-const VIRTUAL_STAGES: usize = 4;
+/// Chunks of a stage that are tried where a schedule takes any number.
+const VIRTUAL_STAGES: [usize; 4] = [2, 3, 4, 8];
 
-/// The plans to be compared: all ways to spread a model over the ranks, times all schedules.
+/// All ways to spread a model over the ranks, and all schedules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Space {
     /// Ranks, all of which are used.
@@ -27,8 +27,9 @@ pub struct Space {
 }
 
 impl Space {
-    /// All plans, in a fixed order.
-    pub fn plans(&self) -> Vec<PlanSpec> {
+    /// Every mesh and microbatch under one schedule: the interleaved one if it knows such a
+    /// pipeline, or else the first that does.
+    pub fn meshes(&self) -> Vec<PlanSpec> {
         let mut plans = Vec::new();
         for pp in divisors(self.ranks).filter(|&pp| pp <= self.chunks) {
             let experts = divisors(self.ranks / pp).filter(|&ep| self.experts.is_multiple_of(ep));
@@ -37,19 +38,27 @@ impl Space {
                 let fits =
                     |unit: &&usize| self.sequences.is_multiple_of(**unit * mesh.data_ranks());
                 for &microbatch in self.microbatches.iter().filter(fits) {
-                    plans.extend(self.scheduled(mesh, microbatch));
+                    plans.extend(self.first(mesh, microbatch));
                 }
             }
         }
         plans
     }
 
+    fn first(&self, mesh: Mesh, microbatch: usize) -> Option<PlanSpec> {
+        let plans = self.scheduled(mesh, microbatch);
+        let is_plain = |plan: &&PlanSpec| {
+            plan.mesh.vpp == 2 && matches!(plan.schedule(), Schedule::Interleaved1F1B(_))
+        };
+        plans.iter().find(is_plain).or(plans.first()).cloned()
+    }
+
     /// A mesh under every schedule that knows such a pipeline.
-    fn scheduled(&self, mesh: Mesh, microbatch: usize) -> Vec<PlanSpec> {
+    pub fn scheduled(&self, mesh: Mesh, microbatch: usize) -> Vec<PlanSpec> {
         let microbatches = self.sequences / (microbatch * mesh.data_ranks());
         let fits = |(schedule, virtual_stages): &(Schedule, usize)| {
-            let pipeline =
-                Pipeline { stages: mesh.pp, virtual_stages: *virtual_stages, microbatches };
+            let virtual_stages = *virtual_stages;
+            let pipeline = Pipeline { stages: mesh.pp, virtual_stages, microbatches };
             mesh.pp * virtual_stages <= self.chunks && schedule.fits(pipeline).is_ok()
         };
         let plan = |(schedule, vpp)| PlanSpec {
@@ -69,16 +78,18 @@ fn schedules(stages: usize) -> Vec<(Schedule, usize)> {
         return vec![(Schedule::OneFOneB, 1)];
     }
     let mut rules = Schedule::ALL.to_vec();
-    for extra_warmup in [0, 1] {
-        let rule = Interleaved { extra_warmup, split_backward: true, ..Interleaved::PLAIN };
+    for (extra_warmup, group) in [(0, None), (1, None), (0, Some(2 * stages))] {
+        let rule = Interleaved { extra_warmup, split_backward: true, group, ..Interleaved::PLAIN };
         rules.push(Schedule::Interleaved1F1B(rule));
     }
-    let all = rules.into_iter().flat_map(|rule| {
-        let known = rule.virtual_stages();
-        let counts = known.map_or(2..=VIRTUAL_STAGES, |known| known..=known);
-        counts.map(move |count| (rule.clone(), count)).collect::<Vec<_>>()
-    });
-    all.collect()
+    let counted = |rule: Schedule| {
+        let counts = match rule.virtual_stages() {
+            Some(known) => vec![known],
+            None => VIRTUAL_STAGES.to_vec(),
+        };
+        counts.into_iter().map(move |count| (rule.clone(), count))
+    };
+    rules.into_iter().flat_map(counted).collect()
 }
 
 fn divisors(number: usize) -> impl Iterator<Item = usize> {
@@ -99,7 +110,9 @@ mod tests {
             microbatches: vec![1, 2],
             like: PlanSpec::default(),
         };
-        let plans = space.plans();
+        let all = space.meshes().into_iter();
+        let all = all.flat_map(|plan| space.scheduled(plan.mesh, plan.microbatch));
+        let plans: Vec<PlanSpec> = all.collect();
         for (at, plan) in plans.iter().enumerate() {
             assert_eq!(plan.mesh.ranks(), 8);
             assert!(plan.mesh.chunks() <= 6 && 12 % plan.mesh.ep == 0, "{plan:?}");

@@ -13,6 +13,7 @@ pub mod resolve;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod search;
 pub mod simulate;
 pub mod verify;
 pub mod viz;

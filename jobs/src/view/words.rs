@@ -1,6 +1,7 @@
 //! Words and units that several pages share.
 
-use graphs::timeline::Cause;
+use graphs::{PlanSpec, mesh::Mesh, spec::Credits, timeline::Cause};
+use serde_json::Value;
 
 /// A cause of idle time in a word or two.
 pub fn cause(cause: Cause) -> &'static str {
@@ -22,5 +23,99 @@ pub fn time(seconds: f64) -> String {
         s if s >= 1.0 => format!("{s:.3} s"),
         s if s >= 1e-3 => format!("{:.2} ms", 1e3 * s),
         s => format!("{:.1} us", 1e6 * s),
+    }
+}
+
+/// A plan in one line: mesh, microbatch, schedule, credits.
+pub fn short(spec: &PlanSpec) -> String {
+    let Mesh { pp, vpp, ep, dp } = spec.mesh;
+    let unit = match spec.microbatch {
+        1 => String::new(),
+        unit => format!(" microbatch {unit}"),
+    };
+    let credits = match spec.credits {
+        Credits::Least { slack: 1 } => String::new(),
+        Credits::Least { slack } => format!(" slack {slack}"),
+        Credits::Fixed(credits) => format!(" credits {credits}"),
+    };
+    let schedule = variant(&spec.schedule());
+    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}")
+}
+
+/// A plan as a file that `--plan` takes.
+pub fn plan(spec: &PlanSpec) -> String {
+    let Mesh { pp, vpp, ep, dp } = spec.mesh;
+    let mut text = format!("(\n    mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp}),\n");
+    text += &format!("    microbatch: {},\n", spec.microbatch);
+    text += &format!("    stages: {},\n", variant(&spec.stages));
+    text += &format!("    schedule: {},\n", variant(&spec.schedule()));
+    if let Some(when) = &spec.weight_grad {
+        text += &format!("    weight_grad: {},\n", variant(when));
+    }
+    text += &format!("    credits: {},\n", variant(&spec.credits));
+    text += &format!("    communicators: {},\n)\n", variant(&spec.communicators));
+    text
+}
+
+/// A value of an enum as a job file writes it.
+pub fn variant(value: &impl serde::Serialize) -> String {
+    let json = serde_json::to_value(value).expect("plans are plain data");
+    match json {
+        Value::Object(object) if object.len() == 1 => {
+            let (name, inner) = object.into_iter().next().expect("one entry");
+            match fields(&inner) {
+                Some(fields) if fields.is_empty() => format!("{name}()"),
+                Some(fields) => format!("{name}({fields})"),
+                None => format!("{name}({})", plain(&inner)),
+            }
+        }
+        other => plain(&other),
+    }
+}
+
+fn fields(json: &Value) -> Option<String> {
+    let fields = json.as_object()?.iter().filter(|(_, value)| !value.is_null());
+    let fields: Vec<String> = fields.map(|(name, it)| format!("{name}: {}", plain(it))).collect();
+    Some(fields.join(", "))
+}
+
+/// A value without enums that have contents. Words stand bare: plans have no other texts.
+fn plain(json: &Value) -> String {
+    match json {
+        Value::String(word) => word.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(plain).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(_) => format!("({})", fields(json).unwrap_or_default()),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use graphs::schedule::{Interleaved, Schedule};
+
+    use super::*;
+    use crate::{Request, load};
+
+    #[test]
+    fn a_written_plan_is_read_as_the_same_plan() {
+        let rule = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };
+        let mut schedules = Schedule::ALL.to_vec();
+        schedules.push(Schedule::Interleaved1F1B(rule));
+        let folder = tempfile::tempdir().unwrap();
+        for (at, schedule) in schedules.into_iter().enumerate() {
+            let vpp = schedule.virtual_stages().unwrap_or(2);
+            let mesh = Mesh { pp: 2, vpp, ep: 2, dp: 1 };
+            let credits = Credits::Least { slack: at % 3 };
+            let spec = PlanSpec { mesh, schedule: Some(schedule), credits, ..PlanSpec::default() };
+            let path = folder.path().join(format!("{at}.ron"));
+            std::fs::write(&path, plan(&spec)).unwrap();
+            let file = path.display().to_string();
+            let request = Request { job: "k2-nano".into(), plan: Some(file), sets: vec![] };
+            let loaded = load(&request).unwrap_or_else(|it| panic!("{it}\n{}", plan(&spec)));
+            assert_eq!(*loaded.job.plan(), spec);
+        }
     }
 }
