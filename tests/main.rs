@@ -8,6 +8,7 @@ mod hangs;
 mod kill;
 mod mechanisms;
 mod memory;
+mod pages;
 mod parity;
 mod reference;
 mod resume;

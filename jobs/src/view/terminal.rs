@@ -132,7 +132,7 @@ fn block(step: &Step, other: Option<&Step>, scale: &Scale, terminal: Terminal) -
     lines
 }
 
-/// The letter that fills most of each column; a blank where that is nothing.
+/// The letter that fills most of each column; a blank where more than half is idle.
 fn row<'a>(spans: impl Iterator<Item = &'a Span>, scale: &Scale, columns: usize) -> Vec<char> {
     let mut shares: Vec<Vec<(char, f64)>> = vec![Vec::new(); columns];
     for span in spans {
@@ -151,7 +151,7 @@ fn row<'a>(spans: impl Iterator<Item = &'a Span>, scale: &Scale, columns: usize)
     let most = |parts: &Vec<(char, f64)>| {
         let idle = 1.0 - parts.iter().map(|(_, share)| share).sum::<f64>();
         let best = parts.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        best.filter(|(_, share)| idle <= *share).map_or(' ', |(letter, _)| *letter)
+        best.filter(|_| idle <= 0.5).map_or(' ', |(letter, _)| *letter)
     };
     shares.iter().map(most).collect()
 }
