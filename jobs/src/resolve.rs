@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_resolved_job_loads_to_the_same_job() {
         for (name, _) in library::JOBS {
-            let loaded = loaded(name, &["seed=7", "plan.mesh.dp=2", "model.vocab=9999"]);
+            let loaded = loaded(name, &["seed=7", "plan.microbatch=2", "model.vocab=9999"]);
             let text = loaded.text();
             let again = load_resolved(&text).unwrap_or_else(|report| panic!("{report}\n{text}"));
             assert_eq!(again, loaded.job, "{text}");

@@ -99,14 +99,11 @@ impl Holdings {
     }
 
     /// Takes all lanes of a parameter at the end of a step.
-    pub fn take_lanes(&mut self, parameter: usize) -> Vec<Tensor> {
+    pub fn take_lanes(&mut self, parameter: usize) -> Vec<Vec<f32>> {
         let holding = self.parameters.get_mut(&parameter).expect("asked for what is held");
         let size = holding.value.len();
-        let lanes = holding.lanes.iter_mut().map(|lane| {
-            let sum = lane.take().unwrap_or_else(|| vec![0.0; size]);
-            Tensor::from_f32(&[size], sum)
-        });
-        lanes.collect()
+        let lanes = holding.lanes.iter_mut();
+        lanes.map(|lane| lane.take().unwrap_or_else(|| vec![0.0; size])).collect()
     }
 
     /// Bytes of values, masters and states.

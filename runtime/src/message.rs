@@ -47,14 +47,15 @@ pub enum Message {
         /// Expert rank of the consumer.
         peer: usize,
     },
-    /// Gradient lanes of a parameter, from a holder to its owner.
+    /// Gradient of a parameter summed over the lanes of all holders up to the sender, in f32: from
+    /// each holder to the next, and from the last to the owner.
     Gradient {
         /// Index among the parameters of the model.
         parameter: usize,
-        /// Number of the first lane.
-        first_lane: usize,
-        /// One f32 tensor per lane.
-        lanes: Vec<Tensor>,
+        /// The sum.
+        sum: Vec<f32>,
+        /// Whether all lanes are in it.
+        is_whole: bool,
     },
     /// What all ranks together found out about the step; owners update now.
     Verdict(Arc<Verdict>),

@@ -1,7 +1,7 @@
 //! The optimizer phase of one actor: join gradients, update what it owns, exchange new values.
 //!
-//! The order of messages does not matter: lanes are joined when all are there, by a fixed tree,
-//! and an update needs nothing but the joined gradient and the verdict.
+//! The order of messages does not matter: a sum goes from holder to holder in the order of their
+//! lanes, and an update needs nothing but the whole gradient and the verdict.
 
 use graphs::memory::{ActorMemory, Fixed, Reserve};
 use ops::{Op, Rule, Tensor, optim::State};
@@ -16,23 +16,16 @@ use crate::{
 };
 
 impl Worker {
-    /// After the last instruction: reports what was seen and sends gradients to their owners.
+    /// After the last instruction: reports what was seen and sends gradients on to their owners.
     pub(crate) fn finish_program(&mut self) {
         let memory = Box::new(self.measured());
         self.units.clear();
         let seen = std::mem::take(&mut self.seen);
         self.post().report(Report::Computed { from: self.me, seen, memory });
         self.write_board(Doing::Working("sending gradients to their owners".into()));
-        let first_lane = self.holdings.first_lane;
+        self.phase.is_open = true;
         for parameter in self.trained(false) {
-            let lanes = self.holdings.take_lanes(parameter);
-            let owner = self.brief.shares[parameter].owner;
-            if owner == self.me {
-                self.collect(parameter, first_lane, lanes);
-            } else {
-                let message = Message::Gradient { parameter, first_lane, lanes };
-                self.post().send(owner, message);
-            }
+            self.pass_on(parameter);
         }
         self.report_joined();
         self.write_board(Doing::Waiting("gradients of others and the verdict".into()));
@@ -67,21 +60,51 @@ impl Worker {
         wanted.map(|(index, _)| *index).collect()
     }
 
-    /// Stores lanes of a parameter owned here and joins them when all have come.
-    pub(crate) fn collect(&mut self, parameter: usize, first_lane: usize, lanes: Vec<Tensor>) {
-        let arrived = self.phase.lanes.entry(parameter).or_default();
-        arrived.extend(lanes.into_iter().enumerate().map(|(i, lane)| (first_lane + i, lane)));
-        let own = self.me.lanes(&self.brief.plan.mesh, &self.brief.plan.batch).len();
-        if arrived.len() < own * self.brief.shares[parameter].holders.len() {
+    /// Takes a sum from the holder before, or the whole one from the last.
+    pub(crate) fn collect(&mut self, parameter: usize, sum: Vec<f32>, is_whole: bool) {
+        if is_whole {
+            return self.join(parameter, sum);
+        }
+        self.phase.partial.insert(parameter, sum);
+        if self.phase.is_open {
+            self.pass_on(parameter);
+        }
+    }
+
+    /// Adds the own lanes to the sum of the holders before, once both are there, and sends it on.
+    ///
+    /// Holders stand in the order of their lanes, so all lanes are added from the first to the
+    /// last, wherever they are computed.
+    fn pass_on(&mut self, parameter: usize) {
+        let brief = self.brief.clone();
+        let share = &brief.shares[parameter];
+        let at = share.holders.iter().position(|holder| *holder == self.me);
+        let at = at.expect("asked for what is held");
+        let before = self.phase.partial.remove(&parameter);
+        if at > 0 && before.is_none() {
             return;
         }
-        let lanes = self.phase.lanes.remove(&parameter).unwrap_or_default();
-        let joined = join(&lanes.into_values().collect::<Vec<_>>());
+        let sum = added(before, self.holdings.take_lanes(parameter));
+        match share.holders.get(at + 1) {
+            Some(next) => {
+                let message = Message::Gradient { parameter, sum, is_whole: false };
+                self.post().send(*next, message);
+            }
+            None if share.owner == self.me => self.join(parameter, sum),
+            None => {
+                let message = Message::Gradient { parameter, sum, is_whole: true };
+                self.post().send(share.owner, message);
+            }
+        }
+    }
+
+    /// Keeps the whole gradient of a parameter owned here for the update.
+    fn join(&mut self, parameter: usize, joined: Vec<f32>) {
         let squares = joined.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
         let hash = self.brief.audit.then(|| hash(&joined));
         self.phase.reports.push(Joined { parameter, squares, hash });
         self.phase.joined.insert(parameter, joined);
-        if self.counter.is_none() {
+        if self.phase.is_open {
             self.report_joined();
         }
     }
@@ -219,18 +242,14 @@ fn clip_heads(brief: &crate::brief::Brief, parameter: usize, verdict: &Verdict, 
     }
 }
 
-/// Sums lanes by a fixed tree: halves first, then their sum.
-fn join(lanes: &[Tensor]) -> Vec<f32> {
-    match lanes {
-        [] => Vec::new(),
-        [only] => only.f32().into_owned(),
-        many => {
-            let (left, right) = many.split_at(many.len() / 2);
-            let mut sum = join(left);
-            sum.iter_mut().zip(join(right)).for_each(|(sum, part)| *sum += part);
-            sum
-        }
+/// Adds lanes to a sum, from the first to the last.
+fn added(before: Option<Vec<f32>>, lanes: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut lanes = before.into_iter().chain(lanes);
+    let mut sum = lanes.next().unwrap_or_default();
+    for lane in lanes {
+        sum.iter_mut().zip(lane).for_each(|(sum, part)| *sum += part);
     }
+    sum
 }
 
 fn hash(values: &[f32]) -> Hash {
@@ -242,9 +261,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_join_by_a_tree_and_not_from_left_to_right() {
-        let lane = |x: f32| Tensor::from_f32(&[1], vec![x]);
-        let lanes = [1.0, 1e8, -1e8, 1.0].map(lane);
-        assert_eq!(join(&lanes), [(1.0_f32 + 1e8) + (-1e8 + 1.0)]);
+    fn lanes_are_added_from_the_first_to_the_last_however_they_are_spread() {
+        let lanes = [1.0_f32, 1e8, -1e8, 1.0].map(|lane| vec![lane]);
+        let whole = added(None, lanes.to_vec());
+        assert_eq!(whole, [((1.0_f32 + 1e8) + -1e8) + 1.0]);
+        for cut in 1..4 {
+            let first = added(None, lanes[..cut].to_vec());
+            assert_eq!(added(Some(first), lanes[cut..].to_vec()), whole);
+        }
     }
 }

@@ -19,7 +19,7 @@ use graphs::{
     model::Port,
     plan::{Instruction, Side},
 };
-use ops::Tensor;
+use ops::{DType, Tensor};
 
 use crate::{
     board::Doing,
@@ -79,13 +79,15 @@ pub(crate) struct Trail {
 /// What an actor has collected so far in this phase; empty during the program.
 #[derive(Debug, Default)]
 pub(crate) struct Phase {
-    /// Lanes that have arrived for parameters owned here; dropped when joined.
-    pub(crate) lanes: BTreeMap<usize, BTreeMap<usize, Tensor>>,
-    /// Joined gradients; dropped by the update.
+    /// Whether the program is done and its gradients may be passed on.
+    pub(crate) is_open: bool,
+    /// Sums of the holders before, which wait for the lanes of this actor.
+    pub(crate) partial: BTreeMap<usize, Vec<f32>>,
+    /// Gradients of parameters owned here, over all lanes; dropped by the update.
     pub(crate) joined: BTreeMap<usize, Vec<f32>>,
     /// Reports of the joined gradients, sent when all are there.
     pub(crate) reports: Vec<Joined>,
-    /// Bytes of the lanes that others have sent in this step.
+    /// Bytes of the sums that others have sent in this step.
     pub(crate) received: u64,
     /// Values that have come from other owners in this step.
     pub(crate) installed: usize,
@@ -148,10 +150,9 @@ impl Worker {
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),
-            Message::Gradient { parameter, first_lane, lanes } => {
-                let bytes = |lane: &Tensor| lane.bytes().len() as u64;
-                self.phase.received += lanes.iter().map(bytes).sum::<u64>();
-                self.collect(parameter, first_lane, lanes);
+            Message::Gradient { parameter, sum, is_whole } => {
+                self.phase.received += (sum.len() * DType::F32.size()) as u64;
+                self.collect(parameter, sum, is_whole);
             }
             Message::Verdict(verdict) => self.update(&verdict),
             Message::Weight { parameter, value } => self.install(parameter, value),

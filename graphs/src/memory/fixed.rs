@@ -29,16 +29,16 @@ pub(super) fn all_fixed(
         let master = (elements * DType::F32.size()) as u64;
         let (rule, shape) = (parameter.spec.rule, &parameter.spec.shape);
         let state = optimizer.state_elements(rule, shape) * DType::F32.size();
-        let own = share.owner.lanes(&plan.mesh, &plan.batch).len();
-        let foreign = match rule {
-            Rule::Balance => 0,
-            Rule::Muon | Rule::AdamW => own * (share.holders.len() - 1),
-        };
-        add(share.owner, &|(fixed, reduction)| {
+        add(share.owner, &|(fixed, _)| {
             fixed.masters += master;
             fixed.states += state as u64;
-            *reduction += foreign as u64 * master;
         });
+        if rule != Rule::Balance {
+            // A sum goes from each holder to the next, and from the last to the owner.
+            let last = share.holders.last().filter(|&&last| last != share.owner);
+            let takers = share.holders.iter().skip(1).chain(last.map(|_| &share.owner));
+            takers.for_each(|&taker| add(taker, &|(_, reduction)| *reduction += master));
+        }
     }
     let inputs = inputs(graph, plan);
     for address in Address::all(&plan.mesh) {

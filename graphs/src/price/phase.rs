@@ -1,7 +1,7 @@
 //! What the optimizer phase costs.
 //!
-//! Each parameter has one owner among its holders. Holders send it their gradients in F32, it
-//! joins them, updates, and sends the new value back; owners are balanced by the work of updates.
+//! Each parameter has one owner among its holders. Its gradient goes from holder to holder in F32,
+//! each adding its own; the owner updates and sends the new value back, balanced by that work.
 //! So a rank sends `(n - 1) / n` of its gradients, where `n` counts the holders, and receives as
 //! much of its weights.
 
@@ -63,9 +63,8 @@ impl Pricing<'_> {
         let held = self.held(stage, side);
         let mesh = self.plan.mesh;
         let holders = if side == Side::Stage { mesh.data_ranks() } else { mesh.dp };
-        let lanes = self.plan.batch.lanes.map_or(1, |lanes| lanes / holders) as f64;
         let away = (holders - 1) as f64 / holders as f64;
-        let reduce_bytes = 4.0 * held.elements * lanes * away;
+        let reduce_bytes = 4.0 * held.elements * away;
         let gather_bytes = self.dtype.size() as f64 * held.elements * away;
         let update = self.update(&held, holders as f64);
         let (reduce, gather) = match self.cluster {

@@ -140,8 +140,8 @@ fn an_owner_updates_and_hears_its_share() {
     // Each of four ranks computes one lane of everything that is not an expert's.
     assert_eq!(stage.reduce_bytes, 4.0 * elements(false) * 3.0 / 4.0);
     assert_eq!(stage.gather_bytes, 2.0 * elements(false) * 3.0 / 4.0);
-    // A group holds half of the experts and, with its replica's two lanes, one other holder.
-    assert_eq!(experts.reduce_bytes, 4.0 * elements(true) / 2.0 * 2.0 / 2.0);
+    // A group holds half of the experts, as does one other; whatever its lanes, it sends one sum.
+    assert_eq!(experts.reduce_bytes, 4.0 * elements(true) / 2.0 / 2.0);
     assert!(stage.update > 0.0 && experts.update > 0.0);
     assert_eq!(muon_flops(2, 3), muon_flops(3, 2));
     assert_eq!(muon_flops(2, 3), 5.0 * (4.0 * 12.0 + 2.0 * 8.0));
