@@ -1,9 +1,11 @@
 //! Splitting a model changes when and where things happen, never a bit of what is computed.
 
+use std::num::NonZeroU32;
+
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
-    schedule::{Hybrid, Interleaved, Schedule},
+    schedule::{Automatic, Hybrid, Interleaved, Schedule},
     spec::WeightGrad,
 };
 use jobs::{
@@ -27,6 +29,11 @@ fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
 
 fn paired(extra_warmup: usize) -> Schedule {
     Schedule::Interleaved1F1B(Interleaved { extra_warmup, paired: true, ..Interleaved::PLAIN })
+}
+
+fn automatic() -> Schedule {
+    let limit = NonZeroU32::new(2).expect("two");
+    Schedule::Automatic(Automatic { forward: 20, input: 19, weight: 9, limit, ..Automatic::PLAIN })
 }
 
 fn hybrid(split_pairs: bool) -> Schedule {
@@ -58,6 +65,7 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
         ("pp 2 vpp 2 loop", with(Schedule::LoopedBfs, spec(2, 2, 1, 1))),
         ("pp 2 zb-h1", with(Schedule::ZbH1, spec(2, 1, 1, 1))),
         ("pp 4 zb-h2", with(Schedule::ZbH2, spec(4, 1, 1, 1))),
+        ("pp 4 automatic", with(automatic(), spec(4, 1, 1, 1))),
         ("pp 2 vpp 2 zero", with(Schedule::InterleavedZeroBubble, spec(2, 2, 1, 1))),
         ("pp 2 vpp 2 zb-v", with(Schedule::ZbV, spec(2, 2, 1, 1))),
         ("pp 2 vpp 2 dual", with(Schedule::DualPipeV, spec(2, 2, 1, 1))),

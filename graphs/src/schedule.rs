@@ -11,6 +11,7 @@ use crate::{
     check::Hang,
 };
 
+mod automatic;
 mod dual_pipe_v;
 mod gpipe;
 mod hybrid;
@@ -28,7 +29,8 @@ mod zb_v;
 
 use crate::schedule::v_block::Block;
 pub use crate::schedule::{
-    hybrid::Hybrid, interleaved::Interleaved, placement::Placement, written::Written,
+    automatic::Automatic, hybrid::Hybrid, interleaved::Interleaved, placement::Placement,
+    written::Written,
 };
 
 /// What a schedule needs to know about a pipeline.
@@ -69,6 +71,9 @@ pub enum Schedule {
     VMin,
     /// Interleaved 1F1B in pairs, with weight gradients apart where they fill waiting time.
     Hybrid(Hybrid),
+    /// Whatever waits least at given times and memory, ZB-1p and ZB-2p; Qi et al.,
+    /// arXiv:2401.10241, section 3.
+    Automatic(Automatic),
     /// Orders that stand in the job, or in a file that it names with `Csv(..)`.
     Orders(Written),
 }
@@ -127,6 +132,7 @@ impl Schedule {
         Schedule::VHalf,
         Schedule::VMin,
         Schedule::Hybrid(Hybrid::PLAIN),
+        Schedule::Automatic(Automatic::PLAIN),
     ];
 
     /// The name job files write.
@@ -144,6 +150,7 @@ impl Schedule {
             Schedule::VHalf => "VHalf",
             Schedule::VMin => "VMin",
             Schedule::Hybrid(_) => "Hybrid",
+            Schedule::Automatic(_) => "Automatic",
             Schedule::Orders(_) => "Orders",
         }
     }
@@ -164,6 +171,7 @@ impl Schedule {
     pub fn virtual_stages(&self) -> Option<usize> {
         match self {
             Schedule::GPipe | Schedule::OneFOneB | Schedule::ZbH1 | Schedule::ZbH2 => Some(1),
+            Schedule::Automatic(_) => Some(1),
             Schedule::ZbV | Schedule::DualPipeV => Some(2),
             Schedule::VHalf | Schedule::VMin => Some(2),
             Schedule::Interleaved1F1B(_) | Schedule::Hybrid(_) => None,
@@ -203,6 +211,7 @@ impl Schedule {
         match self {
             Schedule::VHalf => works(Block::Half.orders(pipeline)),
             Schedule::VMin => works(Block::Min.orders(pipeline)),
+            Schedule::Automatic(rule) => works(rule.orders(pipeline)),
             Schedule::Orders(written) => written.steps(),
             _ => (0..pipeline.stages).map(|stage| self.row(pipeline, stage)).collect(),
         }
@@ -227,7 +236,7 @@ impl Schedule {
             Schedule::ZbV => zb_v::order(pipeline, stage),
             Schedule::DualPipeV => return dual_pipe_v::steps(pipeline, stage),
             Schedule::Hybrid(rule) => return rule.steps(pipeline, stage),
-            Schedule::VHalf | Schedule::VMin | Schedule::Orders(_) => {
+            Schedule::VHalf | Schedule::VMin | Schedule::Automatic(_) | Schedule::Orders(_) => {
                 return self.steps(pipeline).swap_remove(stage);
             }
         };

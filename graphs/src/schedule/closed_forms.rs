@@ -21,6 +21,8 @@ fn all() -> Vec<Schedule> {
     all.extend([plus, paired, split, wide].map(Schedule::Interleaved1F1B));
     let hybrids = [(true, None), (false, Some(6)), (true, Some(6))];
     all.extend(hybrids.map(|(split_pairs, group)| Schedule::Hybrid(Hybrid { split_pairs, group })));
+    let limit = std::num::NonZeroU32::new(2).unwrap();
+    all.push(Schedule::Automatic(Automatic { limit, ..Automatic::PLAIN }));
     all
 }
 
@@ -112,6 +114,7 @@ fn peak(schedule: &Schedule, pipeline: Pipeline, stage: usize) -> (usize, bool) 
         Schedule::DualPipeV => (2 * p + 1, false),
         Schedule::VHalf => (2 * (p / 2 + 1), false),
         Schedule::VMin => (2 * ((p + 1) / 3 + 1), false),
+        Schedule::Automatic(rule) => (rule.limit.get() as usize * p, false),
         Schedule::Orders(_) => unreachable!("no rule"),
     };
     (most.min(m * v), is_exact)
@@ -129,6 +132,7 @@ fn idle(schedule: &Schedule, pipeline: Pipeline) -> (usize, bool) {
         }
         Schedule::ZbH1 | Schedule::InterleavedZeroBubble if even => (p - 1, true),
         Schedule::ZbH2 if m >= 2 * p => (p - 1, true),
+        Schedule::Automatic(_) if even => (p - 1, false),
         Schedule::DualPipeV => (2 * (p - 1), false),
         Schedule::ZbV if m >= 2 * p => (p - 1, false),
         Schedule::VHalf | Schedule::VMin => (4 * p, false),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     csv,
-    schedule::{Interleaved, Pipeline, Schedule, tests::golden},
+    schedule::{Automatic, Interleaved, Pipeline, Schedule, tests::golden},
 };
 
 const EQUAL: Costs =
@@ -244,6 +244,26 @@ fn published_bubble_rates_of_1f1b_and_zb_1p_follow_from_our_orders() {
     for (model, [p, m, _], times, [one, zero, _], _) in PUBLISHED {
         assert_eq!(rate(&own(Schedule::OneFOneB, p, 1, m), times, m), one, "{model} m{m}");
         assert_eq!(rate(&own(Schedule::ZbH1, p, 1, m), times, m), zero, "{model} m{m}");
+    }
+}
+
+/// The schedule for published times, with room for so many times `p` microbatches.
+///
+/// Table 3 of the paper: of `s b (34 h + 5 a s)` bytes a layer, `32 s b h` are kept for `W`; the
+/// smallest model has `a s / h = 10 2/3`, the others have 8.
+fn automatic(model: &str, times: [f64; 4], limit: u32) -> Schedule {
+    let [forward, input, weight, comm] = times.map(|time| (time * 1000.0).round() as u32);
+    let (freed, kept) = if model == "1.5B" { (166, 96) } else { (42, 32) };
+    let limit = std::num::NonZeroU32::new(limit).unwrap();
+    Schedule::Automatic(Automatic { forward, input, weight, comm, freed, kept, limit })
+}
+
+#[test]
+fn all_36_published_bubble_rates_follow_from_our_orders() {
+    for (model, [p, m, _], times, rates, _) in PUBLISHED {
+        let [one, two] = [1, 2].map(|limit| automatic(model, times, limit));
+        let ours = [Schedule::OneFOneB, one, two].map(|it| rate(&own(it, p, 1, m), times, m));
+        assert_eq!(ours, rates, "{model} m{m}");
     }
 }
 

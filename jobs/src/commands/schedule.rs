@@ -283,6 +283,11 @@ mod tests {
         let hybrid = group.applied(named("Hybrid(split_pairs: true)").unwrap()).unwrap();
         let expected = Hybrid { split_pairs: true, group: Some(6) };
         assert_eq!(hybrid, Schedule::Hybrid(expected));
+        let automatic = named("Automatic(forward: 20, limit: 2)").unwrap();
+        let Schedule::Automatic(rule) = automatic else { panic!("{automatic:?}") };
+        assert_eq!((rule.forward, rule.input, rule.limit.get()), (20, 1, 2));
+        let failure = named("Automatic(limit: 0)").unwrap_err();
+        assert!(failure.text.contains("expected a nonzero u32"), "{failure}");
         let failure = named("Interleaved1F1B(extra: 1)").unwrap_err();
         assert!(failure.text.contains("unknown field `extra`"), "{failure}");
         assert_eq!(failure.code, 2);

@@ -43,8 +43,8 @@ pub const SHAPES: &[Entry] = &[
         Topic::Field,
         "schedule",
         "Order of work of each stage: GPipe, OneFOneB, Interleaved1F1B, LoopedBfs, ZbH1, ZbH2, \
-         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid; or written out, Csv or \
-         Orders.",
+         InterleavedZeroBubble, ZbV, DualPipeV, VHalf, VMin, Hybrid, Automatic; or written out, \
+         Csv or Orders.",
         "schedule: Interleaved1F1B(extra_warmup: 1)",
     ),
     entry(
@@ -65,6 +65,32 @@ pub const SHAPES: &[Entry] = &[
         "split_pairs",
         "Whether weight gradients leave the pairs of the hybrid too.",
         "split_pairs: true",
+    ),
+    entry(
+        Topic::Field,
+        "forward",
+        "Time of a forward pass, in any unit: whole numbers.",
+        "forward: 18522",
+    ),
+    entry(Topic::Field, "weight", "Time of the weights' gradients.", "weight: 9337"),
+    entry(Topic::Field, "comm", "Time of the way from one stage to the next.", "comm: 601"),
+    entry(
+        Topic::Field,
+        "freed",
+        "Part of a microbatch's activations that the input's gradient frees, in any unit.",
+        "freed: 42",
+    ),
+    entry(
+        Topic::Field,
+        "kept",
+        "Part of them that is kept for the weights' gradients.",
+        "kept: 32",
+    ),
+    entry(
+        Topic::Field,
+        "limit",
+        "A stage has room for the activations of this times pp microbatches; 1F1B needs 1.",
+        "limit: 2",
     ),
     entry(
         Topic::Field,
@@ -197,7 +223,8 @@ pub const SHAPES: &[Entry] = &[
     entry(
         Topic::Field,
         "input",
-        "Names of the dims of a microbatch in a Graph, or the width that a node reads.",
+        "Names of the dims of a microbatch in a Graph, or the width that a node reads; in Automatic, \
+         the time of the input's gradient.",
         "input: (tokens: \"t\")",
     ),
     entry(Topic::Field, "tokens", "Letter of the dim that tokens have.", "tokens: \"t\""),

@@ -219,6 +219,13 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Automatic",
+        "Weight gradients where stages would wait, for given times and a limit of memory: ZB-1p, or \
+         with limit: 2 ZB-2p (arXiv:2401.10241, section 3).",
+        "mesh: (pp: 4), schedule: Automatic(forward: 20, input: 19, weight: 10, comm: 1, limit: 2)",
+    ),
+    entry(
+        Topic::Variant,
         "Csv",
         "Orders of a file, a row for each stage and PyTorch's cells between commas; a chunk lives \
          where it is computed. Sends and receives are checked, and the plan's own are used.",
