@@ -72,8 +72,8 @@ impl Plan {
 /// `j / (lanes / ranks)`, where the `ranks = dp * ep` data ranks are counted replica-major
 /// (`replica * ep + expert rank`). A rank works through its units in rising order; the position
 /// in that row is what orders and programs call a microbatch. Gradients are summed per lane in
-/// rising order of units and the lanes are joined by a fixed tree, so every `dp * ep` that
-/// divides `lanes` gives the same bits.
+/// rising order of units, and the lanes are added from the first to the last, so every `dp * ep`
+/// that divides `lanes` gives the same bits.
 ///
 /// Without `lanes`, units are spread as if there were as many as data ranks, but each holder of a
 /// parameter has one sum: an expert group adds what it computes for the ranks of its replica,
