@@ -5,11 +5,12 @@ while panning, the contrast of every fill. Writes screenshots if a folder is giv
 
     python tests/page/check.py target/release/troupe [docs]
 
-Chromium is the one playwright installs, or the one that CHROMIUM names.
+Chromium is the one that CHROMIUM names, or that of the system, or the one playwright installs.
 """
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -168,7 +169,7 @@ def main():
             print(f"{page.name}: {size:,} bytes")
             assert size <= most, (page.name, size)
         check_trace(folder / "trace.perfetto")
-        executable = os.environ.get("CHROMIUM")
+        executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             tab, wrong = opened(browser, small, scheme)
