@@ -14,7 +14,7 @@ use jobs::{
     },
     exit::Failure,
     job::{Model, Precision},
-    load, load_model,
+    load, load_model, profile,
     view::scene::{Scene, Unit, published},
 };
 
@@ -223,7 +223,7 @@ fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
         let speed = match (&costs, &asked.trace) {
             (Some(costs), _) => viz::Speed::Costs(*costs),
             (None, trace) => viz::Speed::Prices {
-                profile: asked.profile.as_deref().map(viz::profile).transpose()?,
+                profile: asked.profile.as_deref().map(profile::read).transpose()?,
                 trace: trace.clone(),
             },
         };

@@ -109,15 +109,6 @@ pub enum Speed {
     },
 }
 
-/// Reads what `troupe measure` wrote.
-///
-/// # Errors
-///
-/// If it cannot be read.
-pub fn profile(path: &Path) -> Result<Profile, Failure> {
-    crate::profile::read(path)
-}
-
 /// The step of a job's plan.
 ///
 /// # Errors
