@@ -1,6 +1,6 @@
 //! Words and units that several pages share.
 
-use graphs::{PlanSpec, mesh::Mesh, spec::Credits, timeline::Cause};
+use graphs::{PlanSpec, mesh::Mesh, schedule::Schedule, spec::Credits, timeline::Cause};
 use serde_json::Value;
 
 /// A cause of idle time in a word or two.
@@ -26,7 +26,7 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
-/// A plan in one line: mesh, microbatch, schedule, credits.
+/// A plan in one line: mesh, microbatch, schedule, credits; what is as by default is left out.
 pub fn short(spec: &PlanSpec) -> String {
     let Mesh { pp, vpp, ep, dp } = spec.mesh;
     let unit = match spec.microbatch {
@@ -38,7 +38,10 @@ pub fn short(spec: &PlanSpec) -> String {
         Credits::Least { slack } => format!(" slack {slack}"),
         Credits::Fixed(credits) => format!(" credits {credits}"),
     };
-    let schedule = variant(&spec.schedule());
+    let schedule = match spec.schedule() {
+        plain if Schedule::ALL.contains(&plain) => plain.name().to_string(),
+        other => variant(&other),
+    };
     format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}")
 }
 
@@ -94,7 +97,7 @@ fn plain(json: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use graphs::schedule::{Interleaved, Schedule};
+    use graphs::schedule::Interleaved;
 
     use super::*;
     use crate::{Request, load};
