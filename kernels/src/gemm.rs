@@ -2,6 +2,9 @@
 //!
 //! The work is done by the `gemm` crate, on the calling thread. Equal calls give equal bits.
 
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(test), expect(dead_code, reason = "products of bf16 will be made of these blocks"))]
+mod amx;
 pub mod time;
 
 use gemm::Parallelism;
