@@ -23,6 +23,11 @@ use crate::arguments::{
     Verb, VizArguments,
 };
 
+/// Keeps freed memory for the next tensor of the same size; the system's allocator gives it back
+/// after each and takes it anew, page by page.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Two jobs differ, and the user asked for a code that says so.
 const DIFFERENT: u8 = 5;
 

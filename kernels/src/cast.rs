@@ -4,22 +4,33 @@ use half::bf16;
 
 use crate::vector::vectorised;
 
+/// The number as it is; exact.
+#[inline(always)]
+pub(crate) fn widened(narrow: bf16) -> f32 {
+    f32::from_bits(u32::from(narrow.to_bits()) << 16)
+}
+
+/// The nearest number, of two the even one; infinities and NaN stay what they are.
+#[inline(always)]
+pub(crate) fn rounded(wide: f32) -> bf16 {
+    let bits = wide.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    bf16::from_bits((if wide.is_nan() { quiet } else { rounded }) as u16)
+}
+
 vectorised! {
     /// Widens; exact.
     pub fn widen(narrow: &[bf16], wide: &mut [f32]) {
         for (wide, narrow) in wide.iter_mut().zip(narrow) {
-            *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+            *wide = widened(*narrow);
         }
     }
 
     /// Rounds to nearest, ties to even; infinities and NaN stay what they are.
     pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
         for (narrow, wide) in narrow.iter_mut().zip(wide) {
-            let bits = wide.to_bits();
-            let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
-            let quiet = (bits >> 16) | 0x40;
-            let bits = if wide.is_nan() { quiet } else { rounded };
-            *narrow = bf16::from_bits(bits as u16);
+            *narrow = rounded(*wide);
         }
     }
 }

@@ -1,0 +1,142 @@
+//! Matrices of four-byte numbers turned about their diagonal.
+
+use bytemuck::Pod;
+
+/// Writes `to[k * to_stride + i] = from[i * stride + k]` for `i < lines` and `k < depth`.
+///
+/// A number of the source may be a pair of smaller ones, so its stride is counted in `S`.
+///
+/// # Panics
+///
+/// If a slice is too short.
+pub(super) fn turn<S: Pod>(
+    from: &[S],
+    stride: usize,
+    lines: usize,
+    depth: usize,
+    to: &mut [u32],
+    to_stride: usize,
+) {
+    let each = size_of::<u32>() / size_of::<S>();
+    if lines == 0 || depth == 0 {
+        return;
+    }
+    assert!(each * size_of::<S>() == size_of::<u32>() && lines <= to_stride);
+    assert!((lines - 1) * stride + depth * each <= from.len());
+    assert!((depth - 1) * to_stride + lines <= to.len());
+    let (source, target) = (from.as_ptr(), to.as_mut_ptr());
+    let (whole_lines, whole_depth) = (lines / 4 * 4, depth / 4 * 4);
+    for i in (0..whole_lines).step_by(4) {
+        for k in (0..whole_depth).step_by(4) {
+            // SAFETY: lines i..i+4 at depths k..k+4 lie within both, as asserted above.
+            unsafe {
+                let from = source.add(i * stride + k * each);
+                square(
+                    from.cast(),
+                    stride * size_of::<S>(),
+                    target.add(k * to_stride + i),
+                    to_stride,
+                );
+            }
+        }
+    }
+    let one = |i: usize, k: usize| {
+        // SAFETY: line i at depth k lies within both, as asserted above; it may be unaligned.
+        unsafe {
+            let number = source.add(i * stride + k * each).cast::<u32>().read_unaligned();
+            target.add(k * to_stride + i).write(number);
+        }
+    };
+    for i in 0..lines {
+        let done = if i < whole_lines { whole_depth } else { 0 };
+        (done..depth).for_each(|k| one(i, k));
+    }
+}
+
+/// Turns four by four numbers; the stride of the source is in bytes.
+///
+/// # Safety
+///
+/// Four rows of 16 bytes must be readable and writable at the given strides.
+#[inline(always)]
+unsafe fn square(from: *const u8, stride: usize, to: *mut u32, to_stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller vouches for the memory; the instructions belong to every x86-64.
+        unsafe {
+            let row = |i: usize| _mm_loadu_ps(from.add(i * stride).cast());
+            let (mut a, mut b, mut c, mut d) = (row(0), row(1), row(2), row(3));
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            for (k, x) in [a, b, c, d].into_iter().enumerate() {
+                _mm_storeu_ps(to.add(k * to_stride).cast(), x);
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for i in 0..4 {
+        for k in 0..4 {
+            // SAFETY: the caller vouches for the memory.
+            unsafe {
+                let number = from.add(i * stride + 4 * k).cast::<u32>().read_unaligned();
+                to.add(k * to_stride + i).write(number);
+            }
+        }
+    }
+}
+
+/// Copies what stands below the diagonal of a square matrix above it.
+pub(super) fn mirror(c: &mut [f32], n: usize) {
+    const SIDE: usize = 16;
+    for top in (0..n).step_by(SIDE) {
+        for left in (0..=top).step_by(SIDE) {
+            for row in top..n.min(top + SIDE) {
+                for col in left..row.min(left + SIDE) {
+                    c[col * n + row] = c[row * n + col];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_lands_in_its_place_whatever_the_extents() {
+        for (lines, depth) in [(1, 1), (4, 4), (32, 20), (5, 9), (31, 3), (0, 4), (4, 0)] {
+            let stride = depth + 3;
+            let from: Vec<u32> = (0..(lines * stride + 8) as u32).collect();
+            let mut to = vec![u32::MAX; depth * 32];
+            turn(&from, stride, lines, depth, &mut to, 32);
+            for (at, &number) in to.iter().enumerate() {
+                let (k, i) = (at / 32, at % 32);
+                let truth = if i < lines { (i * stride + k) as u32 } else { u32::MAX };
+                assert_eq!(number, truth, "{lines} {depth}: {i} {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_smaller_numbers_may_begin_anywhere() {
+        let from: Vec<u16> = (0..100).collect();
+        let mut to = vec![0; 4 * 5];
+        turn(&from[1..], 13, 5, 4, &mut to, 5);
+        let pair = |i: u32, k: u32| (1 + 13 * i + 2 * k) | ((2 + 13 * i + 2 * k) << 16);
+        for (at, number) in to.iter().enumerate() {
+            assert_eq!(*number, pair(at as u32 % 5, at as u32 / 5));
+        }
+    }
+
+    #[test]
+    fn a_mirrored_matrix_is_symmetric() {
+        for n in [1, 16, 37] {
+            let mut c: Vec<f32> = (0..n * n).map(|at| at as f32).collect();
+            mirror(&mut c, n);
+            for (row, col) in (0..n * n).map(|at| (at / n, at % n)) {
+                assert_eq!(c[row * n + col], (row.max(col) * n + row.min(col)) as f32);
+            }
+        }
+    }
+}
