@@ -2,8 +2,11 @@
 //!
 //! A target below zero marks a token that has no loss and no gradient.
 
+use std::ops::Range;
+
 use crate::{
     exp::exp,
+    number::Number,
     reduce::{max_of, sum_of},
     vector::vectorised,
 };
@@ -21,14 +24,20 @@ impl LogSums {
         LogSums { largest: vec![f32::NEG_INFINITY; tokens], sums: vec![0.0; tokens] }
     }
 
-    /// Takes `cols` more columns: `logits [t, cols]`.
-    pub fn extend(&mut self, logits: &[f32], cols: usize) {
-        extend(logits, cols, &mut self.largest, &mut self.sums);
+    /// Takes `cols` more columns of some tokens: `logits [tokens, cols]`.
+    pub fn extend(&mut self, tokens: Range<usize>, logits: &[f32], cols: usize) {
+        extend(logits, cols, &mut self.largest[tokens.clone()], &mut self.sums[tokens]);
+    }
+
+    /// The natural logarithms of some tokens.
+    pub fn of(&self, tokens: Range<usize>) -> Vec<f32> {
+        let sums = self.largest[tokens.clone()].iter().zip(&self.sums[tokens]);
+        sums.map(|(largest, sum)| largest + sum.ln()).collect()
     }
 
     /// The natural logarithms.
     pub fn finish(self) -> Vec<f32> {
-        self.largest.iter().zip(&self.sums).map(|(largest, sum)| largest + sum.ln()).collect()
+        self.of(0..self.sums.len())
     }
 }
 
@@ -41,8 +50,10 @@ vectorised! {
         }
     }
 
-    fn probabilities(row: &mut [f32], log_sum: f32, scale: f32) {
-        row.iter_mut().for_each(|x| *x = exp(*x - log_sum) * scale);
+    fn probabilities<N: Number>(row: &[f32], log_sum: f32, scale: f32, gradient: &mut [N]) {
+        for (gradient, x) in gradient.iter_mut().zip(row) {
+            *gradient = N::nearest(exp(*x - log_sum) * scale);
+        }
     }
 }
 
@@ -55,23 +66,25 @@ pub fn pick(logits: &[f32], cols: usize, first: usize, targets: &[i32], picked: 
     }
 }
 
-/// Turns logits into their gradients, `(softmax - [v = target]) * scale`, in place.
-pub fn gradient(
-    logits: &mut [f32],
+/// Writes the gradients of logits, `(softmax - [v = target]) * scale`.
+pub fn gradient<N: Number>(
+    logits: &[f32],
     cols: usize,
     first: usize,
     log_sums: &[f32],
     targets: &[i32],
     scale: f32,
+    dlogits: &mut [N],
 ) {
-    for ((row, &target), &log_sum) in logits.chunks_exact_mut(cols).zip(targets).zip(log_sums) {
+    let rows = logits.chunks_exact(cols).zip(dlogits.chunks_exact_mut(cols));
+    for (((row, gradient), &target), &log_sum) in rows.zip(targets).zip(log_sums) {
         if target < 0 {
-            row.fill(0.0);
+            gradient.fill(N::ZERO);
             continue;
         }
-        probabilities(row, log_sum, scale);
-        if let Some(logit) = column(target, first).and_then(|column| row.get_mut(column)) {
-            *logit -= scale;
+        probabilities(row, log_sum, scale, gradient);
+        if let Some(column) = column(target, first).filter(|column| *column < cols) {
+            gradient[column] = N::nearest(exp(row[column] - log_sum) * scale - scale);
         }
     }
 }
@@ -90,9 +103,9 @@ mod tests {
     fn chunks_give_the_log_sum_of_the_whole() {
         let logits: Vec<f32> = (0..40).map(|i| normal(1, i) * 20.0).collect();
         let mut whole = LogSums::new(1);
-        whole.extend(&logits, 40);
+        whole.extend(0..1, &logits, 40);
         let mut parts = LogSums::new(1);
-        logits.chunks(7).for_each(|part| parts.extend(part, part.len()));
+        logits.chunks(7).for_each(|part| parts.extend(0..1, part, part.len()));
         let truth = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
         for log_sum in [whole.finish()[0], parts.finish()[0]] {
             assert!((f64::from(log_sum) - truth).abs() < 1e-5, "{log_sum} {truth}");
@@ -101,15 +114,16 @@ mod tests {
 
     #[test]
     fn the_gradient_sums_to_zero_and_marked_tokens_have_none() {
-        let mut logits: Vec<f32> = (0..20).map(|i| normal(2, i)).collect();
+        let logits: Vec<f32> = (0..20).map(|i| normal(2, i)).collect();
         let mut log_sums = LogSums::new(2);
-        log_sums.extend(&logits, 10);
+        log_sums.extend(0..2, &logits, 10);
         let mut picked = [0.0; 2];
         pick(&logits, 10, 0, &[3, -1], &mut picked);
         assert_eq!(picked, [logits[3], 0.0]);
-        gradient(&mut logits, 10, 0, &log_sums.finish(), &[3, -1], 0.5);
-        assert!(logits[..10].iter().sum::<f32>().abs() < 1e-6);
-        assert!(logits[3] < 0.0 && logits[4] > 0.0);
-        assert_eq!(logits[10..], [0.0; 10]);
+        let mut dlogits = [7.0; 20];
+        gradient(&logits, 10, 0, &log_sums.finish(), &[3, -1], 0.5, &mut dlogits);
+        assert!(dlogits[..10].iter().sum::<f32>().abs() < 1e-6);
+        assert!(dlogits[3] < 0.0 && dlogits[4] > 0.0);
+        assert_eq!(dlogits[10..], [0.0; 10]);
     }
 }

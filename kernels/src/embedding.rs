@@ -1,6 +1,6 @@
 //! Rows of a table: looked up, and gradients added to them.
 
-use crate::reduce::add;
+use crate::{number::Number, reduce::add_scaled};
 
 /// `y[t] = table[token[t]]`, rows of `width` elements of any kind.
 ///
@@ -21,9 +21,9 @@ pub fn gather<T: Copy>(table: &[T], width: usize, tokens: &[i32], y: &mut [T]) {
 /// # Panics
 ///
 /// If a token is not in the table.
-pub fn scatter_add(dtable: &mut [f32], width: usize, tokens: &[i32], dy: &[f32]) {
+pub fn scatter_add<N: Number>(dtable: &mut [f32], width: usize, tokens: &[i32], dy: &[N]) {
     for (dy, &token) in dy.chunks_exact(width).zip(tokens) {
-        add(&mut dtable[token as usize * width..][..width], dy);
+        add_scaled(&mut dtable[token as usize * width..][..width], 1.0, dy);
     }
 }
 

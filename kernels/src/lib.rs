@@ -13,6 +13,7 @@ pub mod embedding;
 pub mod exp;
 pub mod gemm;
 pub mod newton_schulz;
+pub mod number;
 pub mod permute;
 pub mod random;
 pub mod reduce;

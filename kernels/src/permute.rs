@@ -1,6 +1,10 @@
 //! Tokens to routed rows and back: where each row goes, and the sums that come back.
 
-use crate::reduce::{add_scaled, dot};
+use crate::{
+    number::Number,
+    reduce::{add_scaled, dot},
+    vector::vectorised,
+};
 
 /// The routed rows of some tokens, sorted by (expert, token).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +40,7 @@ impl Routing {
     }
 
     /// `y[row of (t, j)] = x[t]`.
-    pub fn scatter(&self, x: &[f32], width: usize, per_token: usize, y: &mut [f32]) {
+    pub fn scatter<N: Number>(&self, x: &[N], width: usize, per_token: usize, y: &mut [N]) {
         for (x, rows) in x.chunks_exact(width).zip(self.rows.chunks_exact(per_token)) {
             for row in rows {
                 y[row * width..][..width].copy_from_slice(x);
@@ -45,30 +49,45 @@ impl Routing {
     }
 
     /// `y[row of (t, j)] = share[t, j] * x[t]`.
-    pub fn scatter_scaled(&self, x: &[f32], width: usize, shares: &[f32], y: &mut [f32]) {
+    pub fn scatter_scaled<N: Number>(&self, x: &[N], width: usize, shares: &[f32], y: &mut [N]) {
         let per_token = per_token(shares, x.len() / width);
         for (i, (row, share)) in self.rows.iter().zip(shares).enumerate() {
             let x = &x[i / per_token * width..][..width];
-            let y = &mut y[row * width..][..width];
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = share * x);
+            scaled(x, *share, &mut y[row * width..][..width]);
         }
     }
 
-    /// `y[t] += sum_j share[t, j] * x[row of (t, j)]`, in the order of `j`.
-    pub fn gather_sum(&self, x: &[f32], width: usize, shares: &[f32], y: &mut [f32]) {
-        let per_token = per_token(shares, y.len() / width);
-        for (i, (row, &share)) in self.rows.iter().zip(shares).enumerate() {
-            add_scaled(&mut y[i / per_token * width..][..width], share, &x[row * width..][..width]);
+    /// `y[t] = sum_j share[t, j] * x[row of (t, j)]`, added in F32 in the order of `j`.
+    pub fn gather_sum<N: Number>(&self, x: &[N], width: usize, shares: &[f32], y: &mut [N]) {
+        let per_token = per_token(shares, y.len() / width).max(1);
+        let mut sum = vec![0.0; width];
+        let choices = self.rows.chunks(per_token).zip(shares.chunks(per_token));
+        for (y, (rows, shares)) in y.chunks_exact_mut(width).zip(choices) {
+            sum.fill(0.0);
+            for (row, share) in rows.iter().zip(shares) {
+                add_scaled(&mut sum, *share, &x[row * width..][..width]);
+            }
+            narrowed(&sum, y);
         }
     }
 
     /// `d[t, j] = x[row of (t, j)] . y[t]`.
-    pub fn dots(&self, x: &[f32], width: usize, y: &[f32]) -> Vec<f32> {
+    pub fn dots<N: Number>(&self, x: &[N], width: usize, y: &[N]) -> Vec<f32> {
         let per_token = per_token(&self.rows, y.len() / width);
         let dot_of = |(i, row): (usize, &usize)| {
             dot(&x[row * width..][..width], &y[i / per_token * width..][..width])
         };
         self.rows.iter().enumerate().map(dot_of).collect()
+    }
+}
+
+vectorised! {
+    fn narrowed<N: Number>(x: &[f32], y: &mut [N]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(*x));
+    }
+
+    fn scaled<N: Number>(x: &[N], a: f32, y: &mut [N]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(a * x.wide()));
     }
 }
 
@@ -101,6 +120,6 @@ mod tests {
     fn no_token_is_no_row() {
         let routing = Routing::new(&[], 3);
         assert_eq!((routing.rows.len(), routing.counts.as_slice()), (0, &[0, 0, 0][..]));
-        routing.gather_sum(&[], 4, &[], &mut []);
+        routing.gather_sum::<f32>(&[], 4, &[], &mut []);
     }
 }

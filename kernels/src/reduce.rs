@@ -1,10 +1,13 @@
 //! Sums, maxima and scaling; sums go in one fixed order, sixteen partial ones that a fixed tree
 //! joins.
 
-use crate::vector::vectorised;
+use crate::{number::Number, vector::vectorised};
 
 /// Partial results held side by side: one AVX-512 register.
 const LANES: usize = 16;
+
+/// Elements that [`sums`] works on at a time.
+const BLOCK: usize = 256;
 
 #[inline(always)]
 fn join(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
@@ -20,17 +23,21 @@ fn join(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// `sum_i term(a[i], b[i])`, for use inside of loops that are already compiled wide.
 #[inline(always)]
-pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn sum_of<A: Number, B: Number>(
+    a: &[A],
+    b: &[B],
+    term: impl Fn(f32, f32) -> f32,
+) -> f32 {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
     for (a, b) in a_chunks.zip(b_chunks) {
         for i in 0..LANES {
-            lanes[i] += term(a[i], b[i]);
+            lanes[i] += term(a[i].wide(), b[i].wide());
         }
     }
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += term(a, b);
+        *lane += term(a.wide(), b.wide());
     }
     join(lanes, |a, b| a + b)
 }
@@ -55,7 +62,7 @@ pub(crate) fn max_of(a: &[f32]) -> f32 {
 
 vectorised! {
     /// `sum_i a[i] * b[i]`.
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    pub fn dot<N: Number>(a: &[N], b: &[N]) -> f32 {
         sum_of(a, b, |a, b| a * b)
     }
 }
@@ -71,9 +78,30 @@ vectorised! {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
     }
 
+    /// `y[i] = (a[i] + b[i]) + c[i] + ..` in the order of `all`, rounded once.
+    pub fn sums<N: Number>(all: &[&[N]], y: &mut [N]) {
+        for (block, y) in y.chunks_mut(BLOCK).enumerate() {
+            let mut sum = [0.0; BLOCK];
+            for (which, x) in all.iter().enumerate() {
+                let x = &x[block * BLOCK..][..y.len()];
+                if which == 0 {
+                    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum = x.wide());
+                } else {
+                    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.wide());
+                }
+            }
+            y.iter_mut().zip(&sum).for_each(|(y, sum)| *y = N::nearest(*sum));
+        }
+    }
+
+    /// `y[i] += x[i]`, each sum rounded to its format.
+    pub fn add_rounded<N: Number>(y: &mut [N], x: &[N]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(y.wide() + x.wide()));
+    }
+
     /// `y[i] += a * x[i]`.
-    pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x);
+    pub fn add_scaled<N: Number>(y: &mut [f32], a: f32, x: &[N]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x.wide());
     }
 
     /// `y[i] *= a`.
@@ -94,6 +122,19 @@ mod tests {
             assert_eq!(max_of(&a), if n == 0 { f32::NEG_INFINITY } else { n as f32 });
             assert_eq!(sum_of_squares(&a), (n * (n + 1) * (2 * n + 1) / 6) as f64);
         }
+    }
+
+    #[test]
+    fn several_are_added_in_order_and_rounded_once() {
+        let a: Vec<f32> = (0..300).map(|i| i as f32 / 3.0).collect();
+        let (b, c) = (vec![1e-3; 300], vec![-0.5; 300]);
+        let mut y = vec![9.0; 300];
+        sums(&[&a, &b, &c], &mut y);
+        assert!(y.iter().zip(&a).all(|(y, a)| *y == (a + 1e-3) + -0.5));
+        let narrow = [half::bf16::from_f32(1.0), half::bf16::from_f32(1.0 / 256.0)];
+        let mut y = [half::bf16::ZERO];
+        sums(&[&narrow[..1], &narrow[1..], &narrow[1..]], &mut y);
+        assert_eq!(y[0].to_f32(), 1.0 + 1.0 / 128.0, "one rounding at the end");
     }
 
     #[test]

@@ -1,40 +1,47 @@
 //! RMSNorm: `y[t, d] = x[t, d] * rstd[t] * w[d]`, `rstd[t] = 1 / sqrt(mean_d(x[t, d]^2) + eps)`.
 
-use crate::{reduce::sum_of, vector::vectorised};
+use crate::{number::Number, reduce::sum_of, vector::vectorised};
 
 vectorised! {
     /// Writes `y` and the inverse divisor of each token; the width is that of `w`.
-    pub fn forward(x: &[f32], w: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+    pub fn forward<N: Number>(x: &[N], w: &[f32], eps: f32, y: &mut [N], rstd: &mut [f32]) {
         let d = w.len();
         for ((x, y), rstd) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(rstd) {
             *rstd = 1.0 / (sum_of(x, x, |a, b| a * b) / d as f32 + eps).sqrt();
             for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                *y = x * *rstd * w;
+                *y = N::nearest(x.wide() * *rstd * w);
             }
         }
     }
 
     /// Writes `dx = rstd * (w dy - x rstd^2 mean_d(w dy x))`.
-    pub fn backward_input(x: &[f32], w: &[f32], rstd: &[f32], dy: &[f32], dx: &mut [f32]) {
+    pub fn backward_input<N: Number>(
+        x: &[N],
+        w: &[f32],
+        rstd: &[f32],
+        dy: &[N],
+        dx: &mut [N],
+    ) {
         let d = w.len();
+        let mut scaled = vec![0.0; d];
         let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
         for (((x, dy), dx), rstd) in rows.zip(rstd) {
-            for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
-                *dx = w * dy;
+            for ((scaled, dy), w) in scaled.iter_mut().zip(dy).zip(w) {
+                *scaled = w * dy.wide();
             }
-            let along = sum_of(x, dx, |a, b| a * b) / d as f32 * rstd * rstd;
-            for (dx, x) in dx.iter_mut().zip(x) {
-                *dx = (*dx - x * along) * rstd;
+            let along = sum_of(x, &scaled, |a, b| a * b) / d as f32 * rstd * rstd;
+            for ((dx, x), scaled) in dx.iter_mut().zip(x).zip(&scaled) {
+                *dx = N::nearest((scaled - x.wide() * along) * rstd);
             }
         }
     }
 
     /// Adds `sum_t dy x rstd` to `dw`, tokens in order.
-    pub fn backward_weight(x: &[f32], rstd: &[f32], dy: &[f32], dw: &mut [f32]) {
+    pub fn backward_weight<N: Number>(x: &[N], rstd: &[f32], dy: &[N], dw: &mut [f32]) {
         let d = dw.len();
         for ((x, dy), rstd) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(rstd) {
             for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
-                *dw += dy * (x * rstd);
+                *dw += dy.wide() * (x.wide() * rstd);
             }
         }
     }

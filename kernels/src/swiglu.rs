@@ -1,22 +1,30 @@
 //! SwiGLU: `y = silu(gate) * up` with `silu(x) = x * sigmoid(x)`.
 
-use crate::{exp::sigmoid, vector::vectorised};
+use crate::{exp::sigmoid, number::Number, vector::vectorised};
 
 vectorised! {
     /// Writes `y`.
-    pub fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    pub fn forward<N: Number>(gate: &[N], up: &[N], y: &mut [N]) {
         for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-            *y = gate * sigmoid(*gate) * up;
+            let gate = gate.wide();
+            *y = N::nearest(gate * sigmoid(gate) * up.wide());
         }
     }
 
     /// Writes `dgate = dy up s (1 + gate (1 - s))` with `s = sigmoid(gate)`, and `dup = dy gate s`.
-    pub fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    pub fn backward<N: Number>(
+        gate: &[N],
+        up: &[N],
+        dy: &[N],
+        dgate: &mut [N],
+        dup: &mut [N],
+    ) {
         let inputs = gate.iter().zip(up).zip(dy);
         for ((dgate, dup), ((gate, up), dy)) in dgate.iter_mut().zip(dup).zip(inputs) {
-            let s = sigmoid(*gate);
-            *dgate = dy * up * s * (1.0 + gate * (1.0 - s));
-            *dup = dy * gate * s;
+            let (gate, up, dy) = (gate.wide(), up.wide(), dy.wide());
+            let s = sigmoid(gate);
+            *dgate = N::nearest(dy * up * s * (1.0 + gate * (1.0 - s)));
+            *dup = N::nearest(dy * gate * s);
         }
     }
 }

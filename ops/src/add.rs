@@ -1,11 +1,11 @@
 //! The sum of several tensors: residual connections and shared experts.
 
-use kernels::reduce;
+use kernels::{number::Number, reduce};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Fresh, Keeps, Kept, Operator, Saved, ShapeError, Spec, Tensor,
-    shape::mismatch,
+    Context, Cost, Forward, Fresh, Keeps, Kept, Kind, Operator, Saved, ShapeError, Spec, Tensor,
+    shape::mismatch, tensor::in_format,
 };
 
 /// Adds two or more `[t, d]` in the order of the inputs.
@@ -32,17 +32,16 @@ impl Operator for Add {
     }
 
     fn keeps(&self) -> Keeps {
-        let inputs = Fresh { per_token: 0, fixed: 1, dtype: crate::DType::I32 };
+        let inputs = Fresh { per_token: 0, fixed: 1, kind: Kind::Index };
         let input = vec![Kept::Fresh(0)];
         Keeps { fresh: vec![inputs], input, passes_gradient: true, ..Keeps::default() }
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let mut sum = x[0].f32().into_owned();
-        x[1..].iter().for_each(|x| reduce::add(&mut sum, &x.f32()));
+        let all: Vec<Tensor> = x.iter().map(|x| x.to(at.dtype)).collect();
+        let outputs = vec![in_format!(at.dtype, sum(&all))];
         let inputs = Tensor::from_i32(&[1], vec![x.len() as i32]);
         let saved = Saved { input: vec![inputs], weight: Vec::new() };
-        let outputs = vec![Tensor::rounded(x[0].shape(), sum, at.dtype)];
         Forward { outputs, saved, observed: None }
     }
 
@@ -65,6 +64,13 @@ impl Operator for Add {
             ..Cost::default()
         }
     }
+}
+
+fn sum<N: Number>(all: &[Tensor]) -> Tensor {
+    let mut y = vec![N::ZERO; all[0].len()];
+    let values: Vec<&[N]> = all.iter().map(Tensor::numbers).collect();
+    reduce::sums(&values, &mut y);
+    Tensor::of(all[0].shape(), y)
 }
 
 #[cfg(test)]

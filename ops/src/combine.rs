@@ -1,11 +1,12 @@
 //! Brings the experts' rows back to their tokens and adds them by share.
 
-use kernels::permute::Routing;
+use kernels::{number::Number, permute::Routing};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, exact, token_index},
+    tensor::in_format,
 };
 
 /// Adds the rows of each token, weighted by the router's shares, in the router's order.
@@ -27,6 +28,29 @@ pub struct Combine {
     pub experts_per_token: usize,
 }
 
+fn gathered<N: Number>(op: &Combine, rows: &Tensor, choice: &Tensor, share: &[f32]) -> Tensor {
+    let shape = [choice.shape()[0], op.width];
+    let mut y = vec![N::ZERO; shape[0] * shape[1]];
+    let routing = Routing::new(choice.i32(), op.experts);
+    routing.gather_sum::<N>(rows.numbers(), op.width, share, &mut y);
+    Tensor::of(&shape, y)
+}
+
+/// Gradients of the rows and of the shares.
+fn spread<N: Number>(
+    op: &Combine,
+    rows: &Tensor,
+    choice: &Tensor,
+    share: &[f32],
+    dy: &Tensor,
+) -> (Tensor, Vec<f32>) {
+    let routing = Routing::new(choice.i32(), op.experts);
+    let mut drows = vec![N::ZERO; rows.len()];
+    routing.scatter_scaled::<N>(dy.numbers(), op.width, share, &mut drows);
+    let dshare = routing.dots::<N>(rows.numbers(), op.width, dy.numbers());
+    (Tensor::of(rows.shape(), drows), dshare)
+}
+
 impl Operator for Combine {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let (d, k) = (self.width, self.experts_per_token);
@@ -40,13 +64,9 @@ impl Operator for Combine {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (rows, choice, share) = (&x[0], &x[1], &x[2]);
-        let routing = Routing::new(choice.i32(), self.experts);
-        let shape = [choice.shape()[0], self.width];
-        let mut y = vec![0.0; shape[0] * shape[1]];
-        routing.gather_sum(&rows.f32(), self.width, &share.f32(), &mut y);
+        let y = in_format!(at.dtype, gathered(self, &x[0].to(at.dtype), &x[1], &x[2].f32()));
         let saved = Saved { input: x.to_vec(), weight: Vec::new() };
-        Forward { outputs: vec![Tensor::rounded(&shape, y, at.dtype)], saved, observed: None }
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
@@ -56,13 +76,9 @@ impl Operator for Combine {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (rows, choice, share) = (&saved[0], &saved[1], &saved[2]);
-        let routing = Routing::new(choice.i32(), self.experts);
-        let dy = dy[0].f32();
-        let mut drows = vec![0.0; rows.len()];
-        routing.scatter_scaled(&dy, self.width, &share.f32(), &mut drows);
-        let dshare = routing.dots(&rows.f32(), self.width, &dy);
-        let drows = Tensor::rounded(rows.shape(), drows, at.dtype);
+        let [rows, dy] = [&saved[0], &dy[0]].map(|x| x.to(at.dtype));
+        let (choice, share) = (&saved[1], &saved[2]);
+        let (drows, dshare) = in_format!(at.dtype, spread(self, &rows, choice, &share.f32(), &dy));
         vec![Some(drows), None, Some(Tensor::from_f32(share.shape(), dshare))]
     }
 

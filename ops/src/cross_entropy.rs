@@ -4,16 +4,21 @@ use std::ops::Range;
 
 use kernels::{
     cross_entropy::{LogSums, gradient, pick},
-    gemm::{Matrix, MatrixMut, Output, multiply, product},
+    gemm::{MatrixMut, Output, Packed, product},
+    number::Number,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
-    Spec, Tensor, WeightSpec,
+    Context, Cost, DType, Forward, Fresh, Init, Keeps, Kept, Kind, Observed, Operator, Rule, Saved,
+    ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
     shape::{check, token_index},
+    tensor::in_format,
 };
+
+/// Tokens whose logits are held at a time.
+const TILE: usize = 64;
 
 /// Negative log-likelihood of the targets under the head's softmax.
 ///
@@ -54,17 +59,15 @@ impl CrossEntropy {
     ///
     /// Takes the head `w [v, d]`, `x [t, d]` and `targets [t]`.
     pub fn nll(&self, w: &Tensor, x: &Tensor, targets: &Tensor) -> Vec<f32> {
-        let Scan { log_sums, picked, .. } = self.scan(w, &x.f32(), targets.i32());
+        let (log_sums, picked) = self.scan(w, x, targets.i32(), |_, _, _| {});
         let nll = |((log_sum, logit), &target)| if target < 0 { 0.0 } else { log_sum - logit };
         log_sums.iter().zip(&picked).zip(targets.i32()).map(nll).collect()
     }
 
     /// The logits `[t, v]` in f32, for sampling.
     pub fn logits(&self, w: &Tensor, x: &Tensor) -> Tensor {
-        let (w_vd, x_td, t) = (w.f32(), x.f32(), x.shape()[0]);
-        let w_dv = Matrix::new(&w_vd, self.vocab, self.width).transposed();
-        let logits = multiply(Matrix::new(&x_td, t, self.width), w_dv);
-        Tensor::from_f32(&[t, self.vocab], logits)
+        let (shape, x) = ([x.shape()[0], self.vocab], x.to(w.dtype()));
+        Tensor::product(shape, DType::F32, x.matrix(), w.matrix().transposed())
     }
 
     /// Columns of the vocabulary, a chunk at a time.
@@ -73,20 +76,47 @@ impl CrossEntropy {
         (0..self.vocab).step_by(size).map(move |first| first..self.vocab.min(first + size))
     }
 
-    fn chunk_logits(&self, w: &[f32], x: &[f32], columns: &Range<usize>) -> Vec<f32> {
-        let w_dv = Matrix::new(w, columns.len(), self.width).transposed();
-        multiply(Matrix::new(x, x.len() / self.width, self.width), w_dv)
+    /// Calls `each` with some columns, some tokens, and their logits `[tokens, columns]`.
+    ///
+    /// A row of logits has the same bits however many tokens there are.
+    fn for_each_tile(
+        &self,
+        w: &Tensor,
+        x: &Tensor,
+        mut each: impl FnMut(&Range<usize>, Range<usize>, &[f32]),
+    ) {
+        let (x, t) = (x.to(w.dtype()), x.shape()[0]);
+        let mut logits = vec![0.0; TILE.min(t) * self.chunk.min(self.vocab)];
+        for columns in self.chunks() {
+            let cols = columns.len();
+            let packed = Packed::new(w.rows(columns.clone()).matrix().transposed());
+            for first in (0..t).step_by(TILE) {
+                let tokens = first..t.min(first + TILE);
+                let logits = &mut logits[..tokens.len() * cols];
+                let out = MatrixMut::new(logits, tokens.len(), cols);
+                product(out, Output::Write, 1.0, x.rows(tokens.clone()).matrix(), &packed);
+                each(&columns, tokens, logits);
+            }
+        }
     }
 
-    fn scan(&self, w: &Tensor, x: &[f32], targets: &[i32]) -> Scan {
-        let mut log_sums = LogSums::new(targets.len());
-        let (mut picked, mut last) = (vec![0.0; targets.len()], Vec::new());
-        for columns in self.chunks() {
-            last = self.chunk_logits(&w.rows(columns.clone()).f32(), x, &columns);
-            log_sums.extend(&last, columns.len());
-            pick(&last, columns.len(), columns.start, targets, &mut picked);
-        }
-        Scan { log_sums: log_sums.finish(), picked, last }
+    /// The log-sum-exp of each token and the logit of its target; `each` sees every tile after
+    /// it has been taken into account.
+    fn scan(
+        &self,
+        w: &Tensor,
+        x: &Tensor,
+        targets: &[i32],
+        mut each: impl FnMut(&LogSums, Range<usize>, &[f32]),
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (mut log_sums, mut picked) = (LogSums::new(targets.len()), vec![0.0; targets.len()]);
+        self.for_each_tile(w, x, |columns, tokens, logits| {
+            let (cols, picked) = (columns.len(), &mut picked[tokens.clone()]);
+            log_sums.extend(tokens.clone(), logits, cols);
+            pick(logits, cols, columns.start, &targets[tokens.clone()], picked);
+            each(&log_sums, tokens, logits);
+        });
+        (log_sums.finish(), picked)
     }
 
     /// Calls `each` with the columns, `dlogits` and rows of the head of every chunk.
@@ -95,30 +125,55 @@ impl CrossEntropy {
         at: &Context,
         w: &Tensor,
         saved: &[Tensor],
-        mut each: impl FnMut(Range<usize>, &[f32], &[f32]),
+        mut each: impl FnMut(Range<usize>, &Tensor, &Tensor),
     ) {
         if self.is_whole() {
-            return each(0..self.vocab, &saved[0].f32(), &w.f32());
+            return each(0..self.vocab, &saved[0], w);
         }
-        let (x, targets, log_sums) = (saved[0].f32(), saved[1].i32(), saved[2].f32());
         for columns in self.chunks() {
             let w = w.rows(columns.clone());
-            let w = w.f32();
-            let mut logits = self.chunk_logits(&w, &x, &columns);
-            let cols = columns.len();
-            gradient(&mut logits, cols, columns.start, &log_sums, targets, at.loss_scale);
-            each(columns, &logits, &w);
+            let dlogits = in_format!(at.dtype, chunk_gradient(self, at, &columns, &w, saved));
+            each(columns, &dlogits, &w);
         }
     }
 }
 
-/// What one look at all logits leaves.
-struct Scan {
-    log_sums: Vec<f32>,
-    /// Logit of each target.
-    picked: Vec<f32>,
-    /// Logits of the last chunk, `[t, columns]`.
-    last: Vec<f32>,
+/// As [`scan`](CrossEntropy::scan) if the vocabulary is one chunk, with `dlogits [t, v]`.
+fn scan_whole<N: Number>(
+    op: &CrossEntropy,
+    scale: f32,
+    w: &Tensor,
+    x: &Tensor,
+    targets: &[i32],
+) -> (Vec<f32>, Vec<f32>, Tensor) {
+    let cols = op.vocab;
+    let mut dlogits = vec![N::ZERO; targets.len() * cols];
+    let (log_sums, picked) = op.scan(w, x, targets, |log_sums, tokens, logits| {
+        let (sums, targets) = (log_sums.of(tokens.clone()), &targets[tokens.clone()]);
+        let dlogits = &mut dlogits[tokens.start * cols..tokens.end * cols];
+        gradient(logits, cols, 0, &sums, targets, scale, dlogits);
+    });
+    (log_sums, picked, Tensor::of(&[targets.len(), cols], dlogits))
+}
+
+/// `dlogits` of one chunk, computed anew: `[t, columns]`.
+fn chunk_gradient<N: Number>(
+    op: &CrossEntropy,
+    at: &Context,
+    columns: &Range<usize>,
+    w: &Tensor,
+    saved: &[Tensor],
+) -> Tensor {
+    let (x, targets, log_sums) = (&saved[0], saved[1].i32(), saved[2].f32());
+    let (t, cols) = (targets.len(), columns.len());
+    let mut dlogits = vec![N::ZERO; t * cols];
+    let chunk = CrossEntropy { vocab: cols, chunk: cols, ..op.clone() };
+    chunk.for_each_tile(w, x, |_, tokens, logits| {
+        let (sums, targets) = (&log_sums[tokens.clone()], &targets[tokens.clone()]);
+        let dlogits = &mut dlogits[tokens.start * cols..tokens.end * cols];
+        gradient(logits, cols, columns.start, sums, targets, at.loss_scale, dlogits);
+    });
+    Tensor::of(&[t, cols], dlogits)
 }
 
 impl Operator for CrossEntropy {
@@ -142,7 +197,11 @@ impl Operator for CrossEntropy {
     fn keeps(&self) -> Keeps {
         let (fresh, input, weight) = if self.is_whole() {
             let both = vec![Kept::Fresh(0), Kept::Input(0)];
-            (Fresh::f32_per_token(self.vocab), both[..1].to_vec(), both)
+            (
+                Fresh { per_token: self.vocab, fixed: 0, kind: Kind::Activation },
+                both[..1].to_vec(),
+                both,
+            )
         } else {
             let all = vec![Kept::Input(0), Kept::Input(1), Kept::Fresh(0)];
             (Fresh::f32_per_token(1), all.clone(), all)
@@ -151,19 +210,23 @@ impl Operator for CrossEntropy {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (x_td, targets) = (x[0].f32(), x[1].i32());
-        let Scan { log_sums, picked, mut last } = self.scan(&w[0], &x_td, targets);
+        let (w, targets, scale) = (&w[0], x[1].i32(), at.loss_scale);
+        let (log_sums, picked, dlogits) = if self.is_whole() {
+            let all = in_format!(at.dtype, scan_whole(self, scale, w, &x[0], targets));
+            (all.0, all.1, Some(all.2))
+        } else {
+            let (log_sums, picked) = self.scan(w, &x[0], targets, |_, _, _| {});
+            (log_sums, picked, None)
+        };
         let losses = log_sums.iter().zip(&picked).zip(targets).filter(|(_, target)| **target >= 0);
         let sum = losses.clone().map(|((log_sum, logit), _)| f64::from(log_sum - logit)).sum();
         let observed = Some(Observed::Loss { sum, tokens: losses.count() });
 
-        let t = targets.len();
-        let saved = if self.is_whole() {
-            gradient(&mut last, self.vocab, 0, &log_sums, targets, at.loss_scale);
-            let dlogits = Tensor::from_f32(&[t, self.vocab], last);
+        let saved = if let Some(dlogits) = dlogits {
             Saved { input: vec![dlogits.clone()], weight: vec![dlogits, x[0].clone()] }
         } else {
-            let all = vec![x[0].clone(), x[1].clone(), Tensor::from_f32(&[t], log_sums)];
+            let log_sums = Tensor::from_f32(&[targets.len()], log_sums);
+            let all = vec![x[0].clone(), x[1].clone(), log_sums];
             Saved { input: all.clone(), weight: all }
         };
         Forward { outputs: Vec::new(), saved, observed }
@@ -177,14 +240,19 @@ impl Operator for CrossEntropy {
         saved: &[Tensor],
         _dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let t = saved[0].shape()[0];
-        let mut dx = vec![0.0; t * self.width];
-        self.for_each_chunk(at, &w[0], saved, |columns, dlogits, w| {
-            let dx = MatrixMut::new(&mut dx, t, self.width);
-            let dlogits = Matrix::new(dlogits, t, columns.len());
-            product(dx, Output::Add, 1.0, dlogits, Matrix::new(w, columns.len(), self.width));
+        let shape = [saved[0].shape()[0], self.width];
+        if self.is_whole() {
+            return vec![
+                Some(Tensor::product(shape, at.dtype, saved[0].matrix(), w[0].matrix())),
+                None,
+            ];
+        }
+        let mut dx = vec![0.0; shape[0] * shape[1]];
+        self.for_each_chunk(at, &w[0], saved, |_, dlogits, w| {
+            let dx = MatrixMut::new(&mut dx, shape[0], shape[1]);
+            product(dx, Output::Add, 1.0, dlogits.matrix(), w.matrix());
         });
-        vec![Some(Tensor::rounded(&[t, self.width], dx, at.dtype)), None]
+        vec![Some(Tensor::rounded(&shape, dx, at.dtype)), None]
     }
 
     /// There is no output, so `dy` is empty.
@@ -196,13 +264,11 @@ impl Operator for CrossEntropy {
         _dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let (t, x) = (saved[0].shape()[0], if self.is_whole() { &saved[1] } else { &saved[0] });
-        let x_td = x.f32();
+        let x = if self.is_whole() { &saved[1] } else { &saved[0] };
         self.for_each_chunk(at, &w[0], saved, |columns, dlogits, _| {
             let dw = &mut dw[0][columns.start * self.width..];
             let dw = MatrixMut::new(dw, columns.len(), self.width);
-            let dlogits = Matrix::new(dlogits, t, columns.len()).transposed();
-            product(dw, Output::Add, 1.0, dlogits, Matrix::new(&x_td, t, self.width));
+            product(dw, Output::Add, 1.0, dlogits.matrix().transposed(), x.matrix());
         });
     }
 

@@ -1,11 +1,12 @@
 //! Copies each token once for every expert that shall see it, sorted by expert.
 
-use kernels::permute::Routing;
+use kernels::{number::Number, permute::Routing};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     shape::{check, counts, token_index},
+    tensor::in_format,
 };
 
 /// Makes the routed rows: the tokens of expert 0, then those of expert 1, and so on.
@@ -27,6 +28,22 @@ pub struct Dispatch {
     pub experts_per_token: usize,
 }
 
+fn scattered<N: Number>(op: &Dispatch, x: &Tensor, routing: &Routing) -> Tensor {
+    let rows = routing.rows.len();
+    let mut y = vec![N::ZERO; rows * op.width];
+    routing.scatter::<N>(x.numbers(), op.width, op.experts_per_token, &mut y);
+    Tensor::of(&[rows, op.width], y)
+}
+
+/// The sum of the gradients of each token's rows.
+fn gathered<N: Number>(op: &Dispatch, dy: &Tensor, choice: &Tensor) -> Tensor {
+    let shape = [choice.shape()[0], op.width];
+    let mut dx = vec![N::ZERO; shape[0] * shape[1]];
+    let routing = Routing::new(choice.i32(), op.experts);
+    routing.gather_sum::<N>(dy.numbers(), op.width, &vec![1.0; choice.len()], &mut dx);
+    Tensor::of(&shape, dx)
+}
+
 impl Operator for Dispatch {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let (d, k) = (self.width, self.experts_per_token);
@@ -41,10 +58,7 @@ impl Operator for Dispatch {
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
         let routing = Routing::new(x[1].i32(), self.experts);
-        let rows = routing.rows.len();
-        let mut y = vec![0.0; rows * self.width];
-        routing.scatter(&x[0].f32(), self.width, self.experts_per_token, &mut y);
-        let y = Tensor::rounded(&[rows, self.width], y, at.dtype);
+        let y = in_format!(at.dtype, scattered(self, &x[0].to(at.dtype), &routing));
         let counts = Tensor::from_i32(&[self.experts], routing.counts);
         let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
         Forward { outputs: vec![y, counts], saved, observed: None }
@@ -58,12 +72,7 @@ impl Operator for Dispatch {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let choice = &saved[0];
-        let routing = Routing::new(choice.i32(), self.experts);
-        let shape = [choice.shape()[0], self.width];
-        let mut dx = vec![0.0; shape[0] * shape[1]];
-        routing.gather_sum(&dy[0].f32(), self.width, &vec![1.0; choice.len()], &mut dx);
-        vec![Some(Tensor::rounded(&shape, dx, at.dtype)), None]
+        vec![Some(in_format!(at.dtype, gathered(self, &dy[0].to(at.dtype), &saved[0]))), None]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

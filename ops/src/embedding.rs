@@ -1,6 +1,6 @@
 //! Token embedding: one row of the weight for each token.
 
-use kernels::embedding;
+use kernels::{embedding, gemm::Values};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,9 +56,7 @@ impl Operator for Embedding {
         let row = self.width * w[0].dtype().size();
         let mut bytes = vec![0; tokens.len() * row];
         embedding::gather(w[0].bytes(), row, tokens, &mut bytes);
-        let y = Tensor::from_bytes(&shape, w[0].dtype(), bytes.into());
-        let same = w[0].dtype() == at.dtype;
-        let y = if same { y } else { Tensor::rounded(&shape, y.f32().into_owned(), at.dtype) };
+        let y = Tensor::from_bytes(&shape, w[0].dtype(), bytes.into()).to(at.dtype);
         let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -81,7 +79,11 @@ impl Operator for Embedding {
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        embedding::scatter_add(&mut dw[0], self.width, saved[0].i32(), &dy[0].f32());
+        let (tokens, dw) = (saved[0].i32(), &mut dw[0]);
+        match dy[0].values() {
+            Values::F32(dy) => embedding::scatter_add(dw, self.width, tokens, dy),
+            Values::Bf16(dy) => embedding::scatter_add(dw, self.width, tokens, dy),
+        }
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

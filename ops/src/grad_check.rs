@@ -68,7 +68,7 @@ fn gradients(
     let forward = op.forward(at, w, x);
     let dx = op.backward_input(at, w, &forward.saved.input, dy);
     assert_eq!(dx.len(), x.len(), "one gradient or none for each input");
-    crate::keeps::check(op, x, &forward, dy, &dx);
+    crate::keeps::check(op, at, x, &forward, dy, &dx);
     let mut dw: Vec<Vec<f32>> = w.iter().map(|w| vec![0.0; w.len()]).collect();
     op.backward_weight(at, w, &forward.saved.weight, dy, &mut dw);
     (dx, dw)
@@ -109,7 +109,8 @@ pub(crate) fn check_with(op: &dyn Operator, sequence: usize, w: &[Tensor], x: &[
     check_bf16(op, sequence, w, x, &dy);
 }
 
-/// With inputs that BF16 can hold, results differ from those of F32 by one rounding each.
+/// With inputs that BF16 can hold, results differ from those of F32 by their own rounding and by
+/// that of what is between, such as the gradients of logits.
 #[track_caller]
 fn check_bf16(op: &dyn Operator, sequence: usize, w: &[Tensor], x: &[Tensor], dy: &[Tensor]) {
     let narrow = |x: &Tensor| match x.dtype() {
@@ -131,7 +132,8 @@ fn check_bf16(op: &dyn Operator, sequence: usize, w: &[Tensor], x: &[Tensor], dy
     let (dx, dw) = gradients(op, &bf16, &w, &x, &dy);
     let (true_dx, true_dw) = gradients(op, &f32, &wide_w, &wide_x, &wide_dy);
     dx.iter().flatten().zip(true_dx.iter().flatten()).for_each(|(dx, truth)| close(dx, truth));
-    assert_eq!(dw, true_dw, "weight gradients are f32 either way");
+    let tensor = |dw: &Vec<f32>| Tensor::from_f32(&[dw.len()], dw.clone());
+    dw.iter().zip(&true_dw).for_each(|(dw, truth)| close(&tensor(dw), &tensor(truth)));
 }
 
 #[track_caller]
@@ -139,7 +141,9 @@ fn close(got: &Tensor, truth: &Tensor) {
     if truth.dtype() == DType::I32 {
         return assert_eq!(got.i32(), truth.i32());
     }
+    let most = truth.f32().iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     for (got, truth) in got.f32().iter().zip(truth.f32().iter()) {
-        assert!((got - truth).abs() <= truth.abs() / 256.0, "{got}, but f32 gives {truth}");
+        let allowed = (truth.abs() + most) / 256.0;
+        assert!((got - truth).abs() <= allowed, "{got}, but f32 gives {truth}");
     }
 }

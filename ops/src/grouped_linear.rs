@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use kernels::gemm::{Matrix, MatrixMut, Output, product};
+use kernels::{
+    gemm::{Matrix, MatrixMut, Output, product},
+    number::Number,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,6 +13,7 @@ use crate::{
     WeightSpec,
     linear::default_init_std,
     shape::{check, counts},
+    tensor::in_format,
 };
 
 /// Multiplies each row by the matrix of its expert.
@@ -54,6 +58,27 @@ fn experts<T>(
     each.into_iter().zip(rows).filter(|(_, rows)| !rows.is_empty())
 }
 
+fn turned(w: &Tensor) -> Matrix<'_> {
+    w.matrix().transposed()
+}
+
+/// The rows of each expert times what `factor` makes of its weight, `[r, width]`.
+fn through_experts<N: Number>(
+    rows: &Tensor,
+    w: &[Tensor],
+    counts: &[i32],
+    width: usize,
+    factor: &dyn for<'w> Fn(&'w Tensor) -> Matrix<'w>,
+) -> Tensor {
+    let shape = [rows.shape()[0], width];
+    let mut y = vec![N::ZERO; shape[0] * width];
+    for (w, part) in experts(w, counts) {
+        let y = N::matrix(&mut y[part.start * width..], part.len(), width, width);
+        product(y, Output::Write, 1.0, rows.rows(part).matrix(), factor(w));
+    }
+    Tensor::of(&shape, y)
+}
+
 impl Operator for GroupedLinear {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let letters = format!("rows [r, i={}] and counts [e={}] i32", self.input, self.experts);
@@ -79,19 +104,10 @@ impl Operator for GroupedLinear {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (rows, counts) = (x[0].f32(), x[1].i32());
-        let shape = [x[0].shape()[0], self.output];
-        let mut y = vec![0.0; shape[0] * shape[1]];
-        for (w, part) in experts(w, counts) {
-            let x_ri = Matrix::new(&rows[part.start * self.input..], part.len(), self.input);
-            let w_oi = w.f32();
-            let w_io = Matrix::new(&w_oi, self.output, self.input).transposed();
-            let y_ro = &mut y[part.start * self.output..];
-            let y_ro = MatrixMut::new(y_ro, part.len(), self.output);
-            product(y_ro, Output::Write, 1.0, x_ri, w_io);
-        }
+        let counts = x[1].i32();
+        let y = in_format!(at.dtype, through_experts(&x[0], w, counts, self.output, &turned));
         let saved = Saved { input: vec![x[1].clone()], weight: x.to_vec() };
-        Forward { outputs: vec![Tensor::rounded(&shape, y, at.dtype)], saved, observed: None }
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
@@ -101,17 +117,9 @@ impl Operator for GroupedLinear {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (dy, shape) = (dy[0].f32(), [dy[0].shape()[0], self.input]);
-        let mut dx = vec![0.0; shape[0] * shape[1]];
-        for (w, part) in experts(w, saved[0].i32()) {
-            let dy_ro = Matrix::new(&dy[part.start * self.output..], part.len(), self.output);
-            let w_oi = w.f32();
-            let w_oi = Matrix::new(&w_oi, self.output, self.input);
-            let dx_ri = &mut dx[part.start * self.input..];
-            let dx_ri = MatrixMut::new(dx_ri, part.len(), self.input);
-            product(dx_ri, Output::Write, 1.0, dy_ro, w_oi);
-        }
-        vec![Some(Tensor::rounded(&shape, dx, at.dtype)), None]
+        let (dy, counts) = (&dy[0], saved[0].i32());
+        let dx = in_format!(at.dtype, through_experts(dy, w, counts, self.input, &Tensor::matrix));
+        vec![Some(dx), None]
     }
 
     fn backward_weight(
@@ -122,12 +130,10 @@ impl Operator for GroupedLinear {
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let (rows, dy) = (saved[0].f32(), dy[0].f32());
         for (dw, part) in experts(dw, saved[1].i32()) {
-            let dy_ro = Matrix::new(&dy[part.start * self.output..], part.len(), self.output);
-            let x_ri = Matrix::new(&rows[part.start * self.input..], part.len(), self.input);
+            let (dy, x) = (dy[0].rows(part.clone()), saved[0].rows(part));
             let dw_oi = MatrixMut::new(dw, self.output, self.input);
-            product(dw_oi, Output::Add, 1.0, dy_ro.transposed(), x_ri);
+            product(dw_oi, Output::Add, 1.0, dy.matrix().transposed(), x.matrix());
         }
     }
 

@@ -1,8 +1,8 @@
 //! What an operator leaves in memory, declared: a plan counts bytes before any tensor exists.
 
-use crate::{DType, Dim, Kind, Spec};
 #[cfg(test)]
-use crate::{Forward, Operator, Tensor};
+use crate::{Context, Forward, Operator, Tensor};
+use crate::{DType, Dim, Kind, Spec};
 
 /// What `F` keeps for the backward halves, and whether `I` makes anything new.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,19 +35,19 @@ pub struct Fresh {
     pub per_token: usize,
     /// Elements whatever the number of tokens.
     pub fixed: usize,
-    /// Format of the elements.
-    pub dtype: DType,
+    /// What kind of numbers.
+    pub kind: Kind,
 }
 
 impl Fresh {
     /// So many f32 for each token.
     pub fn f32_per_token(per_token: usize) -> Self {
-        Fresh { per_token, fixed: 0, dtype: DType::F32 }
+        Fresh { per_token, fixed: 0, kind: Kind::Exact }
     }
 
     /// Bytes for `t` tokens.
-    pub fn bytes(self, t: usize) -> u64 {
-        ((t * self.per_token + self.fixed) * self.dtype.size()) as u64
+    pub fn bytes(self, t: usize, activations: DType) -> u64 {
+        ((t * self.per_token + self.fixed) * self.kind.dtype(activations).size()) as u64
     }
 }
 
@@ -88,6 +88,7 @@ impl Spec {
 #[track_caller]
 pub(crate) fn check(
     op: &dyn Operator,
+    at: &Context,
     x: &[Tensor],
     forward: &Forward,
     dy: &[Tensor],
@@ -95,19 +96,25 @@ pub(crate) fn check(
 ) {
     let (keeps, saved) = (op.keeps(), &forward.saved);
     let t = x.iter().map(|x| x.shape()[0]).max().unwrap_or(0);
-    let at = |tensor: &Tensor| (tensor.bytes().as_ptr() as usize, tensor.bytes().len());
+    let place = |tensor: &Tensor| (tensor.bytes().as_ptr() as usize, tensor.bytes().len());
     let mut fresh: Vec<Option<(usize, usize)>> = vec![None; keeps.fresh.len()];
     for (declared, real) in [(&keeps.input, &saved.input), (&keeps.weight, &saved.weight)] {
         assert_eq!(declared.len(), real.len(), "tensors kept");
         for (kept, tensor) in declared.iter().zip(real) {
             match *kept {
-                Kept::Input(input) => assert_eq!(at(&x[input]), at(tensor), "input {input}"),
-                Kept::Output(y) => assert_eq!(at(&forward.outputs[y]), at(tensor), "output {y}"),
+                Kept::Input(input) => assert_eq!(place(&x[input]), place(tensor), "input {input}"),
+                Kept::Output(y) => {
+                    assert_eq!(place(&forward.outputs[y]), place(tensor), "output {y}")
+                }
                 Kept::Fresh(which) => {
                     let size = keeps.fresh[which];
-                    assert_eq!(size.dtype, tensor.dtype());
-                    assert_eq!(size.bytes(t), tensor.bytes().len() as u64, "fresh {which}");
-                    assert_eq!(*fresh[which].get_or_insert(at(tensor)), at(tensor), "shared");
+                    assert_eq!(size.kind.dtype(at.dtype), tensor.dtype());
+                    assert_eq!(
+                        size.bytes(t, at.dtype),
+                        tensor.bytes().len() as u64,
+                        "fresh {which}"
+                    );
+                    assert_eq!(*fresh[which].get_or_insert(place(tensor)), place(tensor), "shared");
                 }
             }
         }
@@ -116,7 +123,7 @@ pub(crate) fn check(
         assert!(dx.is_none() || x.dtype() != DType::I32, "whole numbers have no gradient");
         let Some(dx) = dx else { continue };
         assert_eq!(dx.shape(), x.shape(), "a gradient is as large as its input");
-        let passed = dy.iter().any(|dy| at(dy) == at(dx));
+        let passed = dy.iter().any(|dy| place(dy) == place(dx));
         assert_eq!(passed, keeps.passes_gradient, "whether memory is shared");
     }
 }

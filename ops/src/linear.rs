@@ -1,6 +1,6 @@
 //! A linear map of each token, without bias.
 
-use kernels::gemm::{Matrix, MatrixMut, Output, multiply, product};
+use kernels::gemm::{MatrixMut, Output, product};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -55,10 +55,8 @@ impl Operator for Linear {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (x_ti, w_oi, t) = (x[0].f32(), w[0].f32(), x[0].shape()[0]);
-        let x_ti = Matrix::new(&x_ti, t, self.input);
-        let w_oi = Matrix::new(&w_oi, self.output, self.input);
-        let y = Tensor::rounded(&[t, self.output], multiply(x_ti, w_oi.transposed()), at.dtype);
+        let shape = [x[0].shape()[0], self.output];
+        let y = Tensor::product(shape, at.dtype, x[0].matrix(), w[0].matrix().transposed());
         let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -70,10 +68,8 @@ impl Operator for Linear {
         _saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (dy_to, w_oi, t) = (dy[0].f32(), w[0].f32(), dy[0].shape()[0]);
-        let dy_to = Matrix::new(&dy_to, t, self.output);
-        let dx = multiply(dy_to, Matrix::new(&w_oi, self.output, self.input));
-        vec![Some(Tensor::rounded(&[t, self.input], dx, at.dtype))]
+        let shape = [dy[0].shape()[0], self.input];
+        vec![Some(Tensor::product(shape, at.dtype, dy[0].matrix(), w[0].matrix()))]
     }
 
     fn backward_weight(
@@ -84,10 +80,9 @@ impl Operator for Linear {
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let (dy_to, x_ti, t) = (dy[0].f32(), saved[0].f32(), dy[0].shape()[0]);
-        let dy_ot = Matrix::new(&dy_to, t, self.output).transposed();
         let dw_oi = MatrixMut::new(&mut dw[0], self.output, self.input);
-        product(dw_oi, Output::Add, 1.0, dy_ot, Matrix::new(&x_ti, t, self.input));
+        let (dy_ot, x_ti) = (dy[0].matrix().transposed(), saved[0].matrix());
+        product(dw_oi, Output::Add, 1.0, dy_ot, x_ti);
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

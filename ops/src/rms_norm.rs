@@ -2,12 +2,12 @@
 //!
 //! Zhang and Sennrich, arXiv:1910.07467, equation 4.
 
-use kernels::rms_norm;
+use kernels::{number::Number, rms_norm};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError, Spec,
-    Tensor, WeightSpec, shape::check,
+    Tensor, WeightSpec, shape::check, tensor::in_format,
 };
 
 /// Divides each token by its root mean square, then scales each column.
@@ -51,12 +51,10 @@ impl Operator for RmsNorm {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let tokens = x[0].shape()[0];
-        let (mut y, mut rstd) = (vec![0.0; x[0].len()], vec![0.0; tokens]);
-        rms_norm::forward(&x[0].f32(), &w[0].f32(), self.eps, &mut y, &mut rstd);
-        let both = vec![x[0].clone(), Tensor::from_f32(&[tokens], rstd)];
+        let (y, rstd) = in_format!(at.dtype, forward(&x[0].to(at.dtype), &w[0].f32(), self.eps));
+        let both = vec![x[0].clone(), rstd];
         let saved = Saved { input: both.clone(), weight: both };
-        Forward { outputs: vec![Tensor::rounded(x[0].shape(), y, at.dtype)], saved, observed: None }
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
@@ -66,22 +64,20 @@ impl Operator for RmsNorm {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (x, rstd) = (&saved[0], &saved[1]);
-        let mut dx = vec![0.0; x.len()];
-        rms_norm::backward_input(&x.f32(), &w[0].f32(), &rstd.f32(), &dy[0].f32(), &mut dx);
-        vec![Some(Tensor::rounded(x.shape(), dx, at.dtype))]
+        let (x, rstd, dy) = (saved[0].to(at.dtype), saved[1].f32(), dy[0].to(at.dtype));
+        vec![Some(in_format!(at.dtype, backward_input(&x, &w[0].f32(), &rstd, &dy)))]
     }
 
     fn backward_weight(
         &self,
-        _at: &Context,
+        at: &Context,
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let (x, rstd) = (&saved[0], &saved[1]);
-        rms_norm::backward_weight(&x.f32(), &rstd.f32(), &dy[0].f32(), &mut dw[0]);
+        let (x, rstd, dy) = (saved[0].to(at.dtype), saved[1].f32(), dy[0].to(at.dtype));
+        in_format!(at.dtype, backward_weight(&x, &rstd, &dy, &mut dw[0]));
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -94,6 +90,24 @@ impl Operator for RmsNorm {
             moved_elements: 2.0 * elements,
         }
     }
+}
+
+/// The output and the inverse divisor of each token.
+fn forward<N: Number>(x: &Tensor, w: &[f32], eps: f32) -> (Tensor, Tensor) {
+    let tokens = x.shape()[0];
+    let (mut y, mut rstd) = (vec![N::ZERO; x.len()], vec![0.0; tokens]);
+    rms_norm::forward::<N>(x.numbers(), w, eps, &mut y, &mut rstd);
+    (Tensor::of(x.shape(), y), Tensor::from_f32(&[tokens], rstd))
+}
+
+fn backward_input<N: Number>(x: &Tensor, w: &[f32], rstd: &[f32], dy: &Tensor) -> Tensor {
+    let mut dx = vec![N::ZERO; x.len()];
+    rms_norm::backward_input::<N>(x.numbers(), w, rstd, dy.numbers(), &mut dx);
+    Tensor::of(x.shape(), dx)
+}
+
+fn backward_weight<N: Number>(x: &Tensor, rstd: &[f32], dy: &Tensor, dw: &mut [f32]) {
+    rms_norm::backward_weight::<N>(x.numbers(), rstd, dy.numbers(), dw);
 }
 
 #[cfg(test)]

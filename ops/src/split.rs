@@ -1,9 +1,11 @@
 //! Cuts the columns of a token into several outputs.
 
+use kernels::number::Number;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::check,
+    tensor::in_format,
 };
 
 /// Cuts `[t, w0 + w1 + ..]` into `[t, w0]`, `[t, w1]`, ..; saves nothing.
@@ -20,6 +22,35 @@ impl Split {
     }
 }
 
+fn cut<N: Number>(widths: &[usize], x: &Tensor) -> Vec<Tensor> {
+    let (values, t) = (x.numbers::<N>(), x.shape()[0]);
+    let mut from = 0;
+    let part = |&width: &usize| {
+        let mut part = Vec::with_capacity(t * width);
+        for row in values.chunks_exact(x.shape()[1].max(1)) {
+            part.extend_from_slice(&row[from..from + width]);
+        }
+        from += width;
+        Tensor::of(&[t, width], part)
+    };
+    widths.iter().map(part).collect()
+}
+
+fn joined<N: Number>(parts: &[Tensor], width: usize) -> Tensor {
+    let t = parts[0].shape()[0];
+    let mut whole = vec![N::ZERO; t * width];
+    let mut from = 0;
+    for part in parts {
+        let own = part.shape()[1];
+        let rows = part.numbers::<N>().chunks_exact(own.max(1));
+        for (whole, row) in whole.chunks_exact_mut(width.max(1)).zip(rows) {
+            whole[from..from + own].copy_from_slice(row);
+        }
+        from += own;
+    }
+    Tensor::of(&[t, width], whole)
+}
+
 impl Operator for Split {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let width = self.width();
@@ -33,17 +64,8 @@ impl Operator for Split {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (values, t) = (x[0].f32(), x[0].shape()[0]);
-        let mut from = 0;
-        let outputs = self.widths.iter().map(|&width| {
-            let mut part = Vec::with_capacity(t * width);
-            for row in values.chunks_exact(self.width().max(1)) {
-                part.extend_from_slice(&row[from..from + width]);
-            }
-            from += width;
-            Tensor::rounded(&[t, width], part, at.dtype)
-        });
-        Forward { outputs: outputs.collect(), saved: Saved::default(), observed: None }
+        let outputs = in_format!(at.dtype, cut(&self.widths, &x[0].to(at.dtype)));
+        Forward { outputs, saved: Saved::default(), observed: None }
     }
 
     fn backward_input(
@@ -53,16 +75,8 @@ impl Operator for Split {
         _saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (t, width) = (dy[0].shape()[0], self.width());
-        let mut dx = vec![0.0; t * width];
-        let mut from = 0;
-        for (dy, &part) in dy.iter().zip(&self.widths) {
-            for (dx, dy) in dx.chunks_exact_mut(width).zip(dy.f32().chunks_exact(part)) {
-                dx[from..from + part].copy_from_slice(dy);
-            }
-            from += part;
-        }
-        vec![Some(Tensor::rounded(&[t, width], dx, at.dtype))]
+        let dy: Vec<Tensor> = dy.iter().map(|dy| dy.to(at.dtype)).collect();
+        vec![Some(in_format!(at.dtype, joined(&dy, self.width())))]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

@@ -2,11 +2,12 @@
 //!
 //! Shazeer, arXiv:2002.05202, section 2.
 
-use kernels::swiglu;
+use kernels::{number::Number, swiglu};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch,
+    tensor::in_format,
 };
 
 /// Multiplies `up` by the SiLU of `gate`.
@@ -39,10 +40,9 @@ impl Operator for SwiGlu {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let mut y = vec![0.0; x[0].len()];
-        swiglu::forward(&x[0].f32(), &x[1].f32(), &mut y);
+        let y = in_format!(at.dtype, forward(&x[0].to(at.dtype), &x[1].to(at.dtype)));
         let saved = Saved { input: x.to_vec(), weight: Vec::new() };
-        Forward { outputs: vec![Tensor::rounded(x[0].shape(), y, at.dtype)], saved, observed: None }
+        Forward { outputs: vec![y], saved, observed: None }
     }
 
     fn backward_input(
@@ -52,11 +52,8 @@ impl Operator for SwiGlu {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (gate, up) = (&saved[0], &saved[1]);
-        let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; up.len()]);
-        swiglu::backward(&gate.f32(), &up.f32(), &dy[0].f32(), &mut dgate, &mut dup);
-        let rounded = |dx| Some(Tensor::rounded(gate.shape(), dx, at.dtype));
-        vec![rounded(dgate), rounded(dup)]
+        let [gate, up, dy] = [&saved[0], &saved[1], &dy[0]].map(|x| x.to(at.dtype));
+        in_format!(at.dtype, backward(&gate, &up, &dy)).map(Some).into()
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -69,6 +66,18 @@ impl Operator for SwiGlu {
             moved_elements: 3.0 * elements,
         }
     }
+}
+
+fn forward<N: Number>(gate: &Tensor, up: &Tensor) -> Tensor {
+    let mut y = vec![N::ZERO; gate.len()];
+    swiglu::forward::<N>(gate.numbers(), up.numbers(), &mut y);
+    Tensor::of(gate.shape(), y)
+}
+
+fn backward<N: Number>(gate: &Tensor, up: &Tensor, dy: &Tensor) -> [Tensor; 2] {
+    let (mut dgate, mut dup) = (vec![N::ZERO; gate.len()], vec![N::ZERO; up.len()]);
+    swiglu::backward::<N>(gate.numbers(), up.numbers(), dy.numbers(), &mut dgate, &mut dup);
+    [dgate, dup].map(|dx| Tensor::of(gate.shape(), dx))
 }
 
 #[cfg(test)]

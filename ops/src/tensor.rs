@@ -7,6 +7,11 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 use half::bf16;
+use kernels::{
+    gemm::{Matrix, Output, Right, Values, product},
+    number::Number,
+    reduce::add_rounded,
+};
 use serde::{Deserialize, Serialize};
 
 /// A number format.
@@ -37,6 +42,19 @@ pub struct Tensor {
     dtype: DType,
     bytes: Bytes,
 }
+
+/// Calls a function that is generic over the format of floats for the one of a [`DType`].
+macro_rules! in_format {
+    ($dtype:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $dtype {
+            $crate::DType::F32 => $function::<f32>($($argument),*),
+            $crate::DType::Bf16 => $function::<half::bf16>($($argument),*),
+            $crate::DType::I32 => panic!("whole numbers are no floats"),
+        }
+    };
+}
+
+pub(crate) use in_format;
 
 /// Gives a vector of plain numbers to `Bytes` without copying it.
 struct Owned<T>(Vec<T>);
@@ -89,6 +107,83 @@ impl Tensor {
             }
             DType::I32 => panic!("whole numbers are not rounded"),
         }
+    }
+
+    /// Wraps floats in the format they have.
+    ///
+    /// # Panics
+    ///
+    /// If `values` does not have the length that `shape` says.
+    pub(crate) fn of<N: Number>(shape: &[usize], values: Vec<N>) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
+        let dtype = match N::values(&[]) {
+            Values::F32(_) => DType::F32,
+            Values::Bf16(_) => DType::Bf16,
+        };
+        Tensor { shape: shape.to_vec(), dtype, bytes: into_bytes(values) }
+    }
+
+    /// The product `[rows, cols]` of two matrices, rounded once.
+    ///
+    /// # Panics
+    ///
+    /// If the extents do not fit each other or `dtype` is [`DType::I32`].
+    pub(crate) fn product<'b>(
+        [rows, cols]: [usize; 2],
+        dtype: DType,
+        a: Matrix<'_>,
+        b: impl Into<Right<'b>>,
+    ) -> Self {
+        fn written<N: Number>(rows: usize, cols: usize, a: Matrix<'_>, b: Right<'_>) -> Tensor {
+            let mut c = vec![N::ZERO; rows * cols];
+            product(N::matrix(&mut c, rows, cols, cols), Output::Write, 1.0, a, b);
+            Tensor::of(&[rows, cols], c)
+        }
+        in_format!(dtype, written(rows, cols, a, b.into()))
+    }
+
+    /// The same values in the given format; shares memory if they have it already.
+    ///
+    /// # Panics
+    ///
+    /// If either format is [`DType::I32`].
+    pub(crate) fn to(&self, dtype: DType) -> Self {
+        if self.dtype == dtype {
+            return self.clone();
+        }
+        Tensor::rounded(&self.shape, self.f32().into_owned(), dtype)
+    }
+
+    /// The floats as they lie in memory.
+    ///
+    /// # Panics
+    ///
+    /// If the tensor holds whole numbers.
+    pub fn values(&self) -> Values<'_> {
+        match self.dtype {
+            DType::F32 => Values::F32(cast(&self.bytes)),
+            DType::Bf16 => Values::Bf16(cast(&self.bytes)),
+            DType::I32 => panic!("whole numbers are not read as floats"),
+        }
+    }
+
+    /// The floats, in a format that the caller knows.
+    ///
+    /// # Panics
+    ///
+    /// If they have another.
+    pub(crate) fn numbers<N: Number>(&self) -> &[N] {
+        let is_it = matches!(
+            (self.values(), N::values(&[])),
+            (Values::F32(_), Values::F32(_)) | (Values::Bf16(_), Values::Bf16(_))
+        );
+        assert!(is_it, "{:?} values in an operator of another format", self.dtype);
+        cast(&self.bytes)
+    }
+
+    /// A tensor of two dims as a matrix.
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        Matrix::of(self.values(), self.shape[0], self.shape[1], self.shape[1])
     }
 
     /// Takes bytes that came from elsewhere, copying them only if they lie badly in memory.
@@ -158,8 +253,12 @@ impl Tensor {
 
     /// The sum with a tensor of the same shape, added in f32 and rounded to the format of this one.
     pub fn plus(&self, other: &Tensor) -> Self {
-        let values = self.f32().iter().zip(other.f32().iter()).map(|(a, b)| a + b).collect();
-        Tensor::rounded(&self.shape, values, self.dtype)
+        fn sum<N: Number>(a: &Tensor, b: &Tensor) -> Tensor {
+            let mut sum = a.numbers::<N>().to_vec();
+            add_rounded(&mut sum, b.numbers());
+            Tensor::of(&a.shape, sum)
+        }
+        in_format!(self.dtype, sum(self, &other.to(self.dtype)))
     }
 
     /// The given rows of the first dim, sharing memory with this tensor.

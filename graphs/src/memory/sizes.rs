@@ -57,12 +57,10 @@ impl<'a> Sizes<'a> {
 
     /// What an operator keeps beside its edges; to an expert group, tokens are rows.
     pub fn fresh(&self, side: Side, fresh: Fresh) -> Amount {
+        let bytes = |tokens| fresh.bytes(tokens, self.precision);
         match side {
-            Side::Stage => Amount { fixed: fresh.bytes(self.tokens), per_row: 0 },
-            Side::Experts => {
-                let per_row = fresh.bytes(1) - fresh.bytes(0);
-                Amount { fixed: fresh.bytes(0), per_row }
-            }
+            Side::Stage => Amount { fixed: bytes(self.tokens), per_row: 0 },
+            Side::Experts => Amount { fixed: bytes(0), per_row: bytes(1) - bytes(0) },
         }
     }
 

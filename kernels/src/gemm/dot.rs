@@ -8,6 +8,7 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use half::bf16;
 
 use super::{
@@ -69,9 +70,7 @@ impl Kernel for Dot {
             }
             Way::Across => {
                 let block = block.at_least::<bf16>(rows.depth.div_ceil(2) * 2 * ACROSS);
-                for (pair, to) in block.chunks_exact_mut(2 * ACROSS).enumerate() {
-                    interleave(rows, from, 2 * pair, 0..rows.lines, to);
-                }
+                interleave(rows, 0, 0..rows.depth, block);
             }
         }
     }
@@ -114,7 +113,7 @@ pub(super) fn pack_panel(cols: &Strip<'_>, panel: &mut [bf16]) {
             Way::Along => {
                 let from = &from[cols.at(first) + depth..];
                 let (lines, to) = (lines.len(), to);
-                turn(from, cols.stride(), lines, depths / 2, bytemuck::cast_slice_mut(to), 16);
+                turn(from, cols.stride(), lines, depths / 2, cast_slice_mut(to), 16);
                 if depths % 2 == 1 {
                     let last = &mut to[depths / 2 * PANEL..];
                     for line in 0..lines {
@@ -123,41 +122,42 @@ pub(super) fn pack_panel(cols: &Strip<'_>, panel: &mut [bf16]) {
                 }
             }
             Way::Across => {
-                for (pair, to) in to.chunks_exact_mut(PANEL).take(depths.div_ceil(2)).enumerate() {
-                    interleave(cols, from, depth + 2 * pair, lines.clone(), to);
-                }
+                interleave(cols, first, depth..depth + depths, to);
             }
         }
     }
 }
 
-/// Pairs of the numbers of some lines at two neighbouring depths; zero after the last depth.
+/// Pairs of the numbers at two neighbouring depths, from the given one on, of lines that lie side
+/// by side: 16 lines at each pair of depths, which may end with others that come next and are
+/// never used. After the last depth come zeros.
 pub(super) fn interleave(
     strip: &Strip<'_>,
-    from: &[bf16],
-    depth: usize,
-    lines: Range<usize>,
+    first_line: usize,
+    depth: Range<usize>,
     to: &mut [bf16],
 ) {
-    const ZEROS: [bf16; PANEL] = [bf16::ZERO; PANEL];
-    let at = |depth: usize| &from[strip.at(depth)..][lines.clone()];
-    let second = if depth + 1 < strip.depth { at(depth + 1) } else { &ZEROS[..lines.len()] };
-    pairs(at(depth), second, to);
+    let from = &narrow(strip)[strip.at(depth.start) + first_line..];
+    let lines = strip.lines - first_line;
+    pairs(cast_slice(from), strip.stride(), lines.min(16), depth.len(), cast_slice_mut(to));
 }
 
 vectorised! {
-    fn pairs(first: &[bf16], second: &[bf16], to: &mut [bf16]) {
-        // A known number of pairs makes whole vectors.
-        if let (Ok(first), Ok(second)) =
-            (<&[bf16; 16]>::try_from(first), <&[bf16; 16]>::try_from(second))
-        {
-            for (i, to) in to[..PANEL].chunks_exact_mut(2).enumerate() {
-                (to[0], to[1]) = (first[i], second[i]);
+    fn pairs(from: &[u16], stride: usize, lines: usize, depth: usize, to: &mut [[[u16; 2]; 16]]) {
+        for (pair, to) in to.iter_mut().enumerate().take(depth.div_ceil(2)) {
+            let first = &from[2 * pair * stride..];
+            let second = if 2 * pair + 1 < depth { &first[stride..] } else { &[0; 16] };
+            match (first.first_chunk::<16>(), second.first_chunk::<16>()) {
+                // A known number of pairs makes whole vectors.
+                (Some(first), Some(second)) => {
+                    *to = std::array::from_fn(|i| [first[i], second[i]]);
+                }
+                _ => {
+                    for (to, (a, b)) in to.iter_mut().zip(first.iter().zip(second)).take(lines) {
+                        *to = [*a, *b];
+                    }
+                }
             }
-            return;
-        }
-        for ((to, a), b) in to.chunks_exact_mut(2).zip(first).zip(second) {
-            (to[0], to[1]) = (*a, *b);
         }
     }
 }

@@ -65,14 +65,15 @@ impl Kernel for Amx {
             }
             Way::Across => {
                 let pairs = rows.depth.div_ceil(2);
-                let mut across = vec![bf16::ZERO; pairs * 2 * rows.lines];
-                for (pair, to) in across.chunks_exact_mut(2 * rows.lines).enumerate() {
-                    dot::interleave(rows, from, 2 * pair, 0..rows.lines, to);
-                }
                 let block = block.at_least::<bf16>(ROWS * line);
                 block.fill(bf16::ZERO);
-                let (across, block) = (&across, bytemuck::cast_slice_mut(block));
-                turn(across, 2 * rows.lines, pairs, rows.lines, block, line / 2);
+                let mut across = vec![bf16::ZERO; pairs * ROWS];
+                for first in (0..rows.lines).step_by(ROWS / 2) {
+                    dot::interleave(rows, first, 0..rows.depth, &mut across);
+                    let lines = (rows.lines - first).min(ROWS / 2);
+                    let block = bytemuck::cast_slice_mut(&mut block[first * line..]);
+                    turn(&across, ROWS, pairs, lines, block, line / 2);
+                }
             }
         }
     }
