@@ -3,8 +3,8 @@
 //! It rounds to nearest even and takes subnormal numbers for zero. On AMD's processors it has
 //! twice the rate of F32's multiply-add, on Intel's half.
 //!
-//! A panel is `[parts of 32 depths][2 halves][16 pairs][16 columns]`, as AMX wants it. A block is
-//! `[part][row][LINE pairs]` if its rows are copied along the depth, `[pair][16 rows]` if across.
+//! A panel is `[32 depths at a time][2 halves][16 pairs][16 columns]`, as AMX wants it. A block is
+//! `[row][LINE pairs]` if its rows are copied along the depth, `[pair][16 rows]` if across.
 
 use std::{arch::x86_64::*, ops::Range};
 
@@ -16,20 +16,22 @@ use super::{
     lines::Lines,
     strip::{Strip, Way},
     transpose::turn,
-    walk::{Kernel, PANEL, Tile},
+    walk::{Block, Kernel, PANEL, PART, Tile},
 };
 use crate::vector::vectorised;
 
-/// Depths of a part of a panel: what a tile of AMX takes.
-pub(super) const PART: usize = 32;
+/// Depths of a square of a panel: what a tile of AMX takes.
+pub(super) const SIDE: usize = 32;
 
-/// Numbers of a part of a panel, and of one of its halves.
-const PART_LEN: usize = PART * PANEL;
-const HALF_LEN: usize = PART_LEN / 2;
+/// Numbers of a square of a panel, and of one of its halves.
+const SQUARE: usize = SIDE * PANEL;
+const HALF: usize = SQUARE / 2;
 
-/// Pairs of a part of a block, and the distance of its rows, a line more.
-const PAIRS: usize = 256;
-const LINE: usize = PAIRS + 16;
+/// Distance of the rows of a block, in pairs: a line more than their depth.
+const LINE: usize = PART / 2 + 16;
+
+/// Pairs of a block: enough for either way.
+const BLOCK: usize = 16 * LINE;
 
 /// Distance of pairs in a block that is packed across.
 const ACROSS: usize = 16;
@@ -51,26 +53,24 @@ impl Kernel for Dot {
     }
 
     fn panel_len(&self, depth: usize) -> usize {
-        depth.next_multiple_of(PART) * PANEL
+        depth.next_multiple_of(SIDE) * PANEL
     }
 
-    fn pack_block(&self, rows: &Strip<'_>, block: &mut Lines) {
+    fn pack_band(&self, rows: &Strip<'_>, size: usize, band: &mut Lines) {
         let from = narrow(rows);
+        let band = band.at_least::<bf16>(rows.lines.div_ceil(size) * 2 * BLOCK);
         match rows.way() {
             Way::Along => {
-                let parts = rows.depth.div_ceil(2 * PAIRS);
-                let block = block.at_least::<bf16>(parts * rows.lines * 2 * LINE);
-                for (line, to) in block.chunks_exact_mut(2 * LINE).enumerate() {
-                    let (part, row) = (line / rows.lines, line % rows.lines);
-                    let first = part * 2 * PAIRS;
-                    let depth = (2 * PAIRS).min(rows.depth - first);
-                    to[..depth].copy_from_slice(&from[rows.at(row) + first..][..depth]);
-                    to[depth] = bf16::ZERO;
+                for row in 0..rows.lines {
+                    let to = &mut band[row / size * 2 * BLOCK + row % size * 2 * LINE..];
+                    to[..rows.depth].copy_from_slice(&from[rows.at(row)..][..rows.depth]);
+                    to[rows.depth] = bf16::ZERO;
                 }
             }
             Way::Across => {
-                let block = block.at_least::<bf16>(rows.depth.div_ceil(2) * 2 * ACROSS);
-                interleave(rows, 0, 0..rows.depth, block);
+                for (block, to) in band.chunks_exact_mut(2 * BLOCK).enumerate() {
+                    interleave(rows, block * size, 0..rows.depth, to);
+                }
             }
         }
     }
@@ -79,12 +79,15 @@ impl Kernel for Dot {
         pack_panel(cols, panel);
     }
 
-    fn multiply(&self, rows: &Strip<'_>, block: &Lines, panel: &[bf16], tile: &mut Tile) {
-        let micros = if rows.way() == Way::Along { &MICROS_ALONG } else { &MICROS_ACROSS };
-        let (pairs, block) = (rows.depth.div_ceil(2), block.get::<u32>().as_ptr());
-        // SAFETY: this kernel is chosen only where the processor has the instruction;
-        // `pack_block` laid out `rows.lines` rows of pairs in this way, `pack_panel` the panel.
-        unsafe { micros[rows.lines - 1](pairs, block, panel.as_ptr(), tile.as_mut_ptr()) };
+    fn multiply(&self, block: Block<'_>, panel: &[bf16], is_first: bool, tile: &mut Tile) {
+        let way = block.rows.way();
+        let micros = if way == Way::Along { &MICROS_ALONG } else { &MICROS_ACROSS };
+        let numbers: &[u32] = &block.band.get()[block.number * BLOCK..][..BLOCK];
+        let (pairs, panel) = (block.rows.depth.div_ceil(2), panel.as_ptr());
+        let factors = Factors { pairs, block: numbers.as_ptr(), panel, is_first };
+        // SAFETY: this kernel is chosen only where the processor has the instruction; `pack_band`
+        // laid out `rows.lines` rows of pairs in this way, `pack_panel` the panel.
+        unsafe { micros[block.rows.lines - 1](factors, tile.as_mut_ptr()) };
     }
 }
 
@@ -99,16 +102,16 @@ pub(super) fn narrow<'a>(strip: &Strip<'a>) -> &'a [bf16] {
 /// Packs columns for products of BF16, here and in AMX.
 pub(super) fn pack_panel(cols: &Strip<'_>, panel: &mut [bf16]) {
     let from = narrow(cols);
-    if !cols.depth.is_multiple_of(PART) {
+    if !cols.depth.is_multiple_of(SIDE) {
         panel.fill(bf16::ZERO);
     }
-    for (half, to) in panel.chunks_exact_mut(HALF_LEN).enumerate() {
-        let (first, depth) = (half % 2 * PANEL / 2, half / 2 * PART);
+    for (half, to) in panel.chunks_exact_mut(HALF).enumerate() {
+        let (first, depth) = (half % 2 * PANEL / 2, half / 2 * SIDE);
         let lines = first..cols.lines.min(first + PANEL / 2);
         if lines.is_empty() {
             continue;
         }
-        let depths = PART.min(cols.depth - depth);
+        let depths = SIDE.min(cols.depth - depth);
         match cols.way() {
             Way::Along => {
                 let from = &from[cols.at(first) + depth..];
@@ -162,8 +165,17 @@ vectorised! {
     }
 }
 
-/// Multiplies so many rows of a block by a panel, and writes the tile.
-type Micro = unsafe fn(pairs: usize, block: *const u32, panel: *const bf16, tile: *mut f32);
+/// What a function gets: a block, a panel, and whether the tile is written or added to.
+#[derive(Clone, Copy)]
+struct Factors {
+    pairs: usize,
+    block: *const u32,
+    panel: *const bf16,
+    is_first: bool,
+}
+
+/// Multiplies so many rows of a block by a panel.
+type Micro = unsafe fn(factors: Factors, tile: *mut f32);
 
 macro_rules! micros {
     ($($rows:literal)*) => {
@@ -175,33 +187,28 @@ macro_rules! micros {
 micros!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn micro<const ROWS: usize, const IS_ACROSS: bool>(
-    mut pairs: usize,
-    mut block: *const u32,
-    mut panel: *const bf16,
-    tile: *mut f32,
-) {
+unsafe fn micro<const ROWS: usize, const IS_ACROSS: bool>(factors: Factors, tile: *mut f32) {
+    let Factors { pairs, block, panel, is_first } = factors;
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-    let half = PART / 2;
-    // SAFETY: the caller vouches for block, panel and tile. A part of a block holds a whole
-    // number of parts of a panel, so no step crosses the end of either.
+    let side = SIDE / 2;
+    // SAFETY: the caller vouches for block, panel and tile.
     unsafe {
-        while pairs > 0 {
-            let part = pairs.min(PAIRS);
-            for k in 0..part {
-                let b = panel.add(k / half * PART_LEN + k % half * PANEL).cast::<__m512bh>();
-                let (b0, b1) = (b.read(), b.byte_add(2 * HALF_LEN).read());
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let place = if IS_ACROSS { k * ACROSS + row } else { row * LINE + k };
-                    let a = _mm512_set1_epi32(*block.add(place) as i32);
-                    let a = std::mem::transmute::<__m512i, __m512bh>(a);
-                    sums[0] = _mm512_dpbf16_ps(sums[0], a, b0);
-                    sums[1] = _mm512_dpbf16_ps(sums[1], a, b1);
-                }
+        if !is_first {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                sums[0] = _mm512_loadu_ps(tile.add(row * PANEL));
+                sums[1] = _mm512_loadu_ps(tile.add(row * PANEL + 16));
             }
-            pairs -= part;
-            block = block.add(if IS_ACROSS { part * ACROSS } else { ROWS * LINE });
-            panel = panel.add(part / half * PART_LEN);
+        }
+        for k in 0..pairs {
+            let b = panel.add(k / side * SQUARE + k % side * PANEL).cast::<__m512bh>();
+            let (b0, b1) = (b.read(), b.byte_add(2 * HALF).read());
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let place = if IS_ACROSS { k * ACROSS + row } else { row * LINE + k };
+                let a = _mm512_set1_epi32(*block.add(place) as i32);
+                let a = std::mem::transmute::<__m512i, __m512bh>(a);
+                sums[0] = _mm512_dpbf16_ps(sums[0], a, b0);
+                sums[1] = _mm512_dpbf16_ps(sums[1], a, b1);
+            }
         }
         for (row, sums) in sums.iter().enumerate() {
             _mm512_storeu_ps(tile.add(row * PANEL), sums[0]);

@@ -1,4 +1,4 @@
-//! Some rows of a left factor, or some columns of a right one, over the whole depth: what is
+//! Some rows of a left factor, or some columns of a right one, over some of the depth: what is
 //! packed at a time.
 
 use std::ops::Range;
@@ -27,18 +27,19 @@ pub(super) enum Way {
 }
 
 impl<'a> Strip<'a> {
-    /// Some rows of a left factor `[rows, depth]`.
-    pub(super) fn of_rows(a: &Matrix<'a>, rows: Range<usize>) -> Self {
-        let Layout { cols, row_stride, col_stride, .. } = a.layout;
+    /// Some rows of a left factor `[rows, depth]`, over a part of the depth.
+    pub(super) fn of_rows(a: &Matrix<'a>, rows: Range<usize>, depth: Range<usize>) -> Self {
+        let Layout { row_stride, col_stride, .. } = a.layout;
         let (way, stride) =
             if col_stride == 1 { (Way::Along, row_stride) } else { (Way::Across, col_stride) };
-        let first = if cols == 0 { 0 } else { rows.start * row_stride };
-        Strip { values: a.values.from(first), lines: rows.len(), depth: cols, way, stride }
+        let first = rows.start * row_stride + depth.start * col_stride;
+        let first = if depth.is_empty() { 0 } else { first };
+        Strip { values: a.values.from(first), lines: rows.len(), depth: depth.len(), way, stride }
     }
 
-    /// Some columns of a right factor `[depth, cols]`.
-    pub(super) fn of_cols(b: &Matrix<'a>, cols: Range<usize>) -> Self {
-        Self::of_rows(&b.transposed(), cols)
+    /// Some columns of a right factor `[depth, cols]`, over a part of the depth.
+    pub(super) fn of_cols(b: &Matrix<'a>, cols: Range<usize>, depth: Range<usize>) -> Self {
+        Self::of_rows(&b.transposed(), cols, depth)
     }
 
     /// What is next to each other.

@@ -1,5 +1,8 @@
-//! The way through a product: groups of panels that stay in the second cache, in each all blocks
-//! of rows, for each all panels of the group.
+//! The way through a product: groups of panels; in each, bands of rows; for each, parts of the
+//! depth; and in these, every block of rows times every panel.
+//!
+//! The part of a group stays in the second cache, that of a block in the first. A sum goes on from
+//! part to part where it stopped, so parts do not change its bits.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -20,8 +23,14 @@ pub(super) const PANEL: usize = 32;
 /// Rows of a block at most, in any kernel.
 const MOST_ROWS: usize = 32;
 
-/// Bytes of the panels of a group: half of a second cache of a megabyte.
+/// Depth of a part.
+pub(super) const PART: usize = 512;
+
+/// Bytes of a part of the panels of a group: half of a second cache of a megabyte.
 const GROUP: usize = 512 << 10;
+
+/// Blocks of a band.
+const BAND: usize = 4;
 
 /// A block times a panel; rows beyond those of the block are not read.
 pub(super) type Tile = [f32; MOST_ROWS * PANEL];
@@ -67,21 +76,35 @@ pub(super) trait Kernel {
     /// Numbers of a panel.
     fn panel_len(&self, depth: usize) -> usize;
 
-    /// Packs some rows of the left factor into the scratch.
-    fn pack_block(&self, rows: &Strip<'_>, block: &mut Lines);
-
-    /// Packs some columns of the right factor, at most 32, and zeros for the others.
+    /// Packs a part of some columns of the right factor, at most 32; what stands for the others
+    /// is never used.
     fn pack_panel(&self, cols: &Strip<'_>, panel: &mut [Self::Number]);
 
-    /// Writes the product of the rows that were packed last and a panel.
-    fn multiply(&self, rows: &Strip<'_>, block: &Lines, panel: &[Self::Number], tile: &mut Tile);
+    /// Packs a part of a band, in blocks of `size` rows.
+    fn pack_band(&self, rows: &Strip<'_>, size: usize, band: &mut Lines);
+
+    /// Multiplies a part of one block of the band that was packed last, and of a panel; adds that
+    /// to the tile, or writes it if this is the first part.
+    fn multiply(&self, block: Block<'_>, panel: &[Self::Number], is_first: bool, tile: &mut Tile);
+}
+
+/// A part of one block of a band.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    /// Where it is packed.
+    pub(super) band: &'a Lines,
+    /// Its number in the band.
+    pub(super) number: usize,
+    /// The rows that were packed.
+    pub(super) rows: Strip<'a>,
 }
 
 /// Memory that every thread keeps between products.
 #[derive(Default)]
 struct Scratch {
-    block: Lines,
+    band: Lines,
     panels: Lines,
+    tiles: Vec<Tile>,
 }
 
 thread_local! {
@@ -141,54 +164,104 @@ pub(super) fn pack(isa: Isa, precision: Precision, b: Matrix<'_>) -> Lines {
     panels
 }
 
-fn walk<K: Kernel>(kernel: &K, area: Area, mut target: Target<'_>, a: Matrix<'_>, b: Right<'_>) {
-    let (rows, depth) = (target.layout.rows, a.layout.cols);
-    let panels = target.layout.cols.div_ceil(PANEL);
-    let len = kernel.panel_len(depth);
-    let group = (GROUP / (len * size_of::<K::Number>()).max(1)).clamp(1, panels);
-    let mut tile = [0.0; MOST_ROWS * PANEL];
-    SCRATCH.with_borrow_mut(|scratch| {
+fn walk<K: Kernel>(kernel: &K, area: Area, target: Target<'_>, a: Matrix<'_>, b: Right<'_>) {
+    let (panels, depth) = (target.layout.cols.div_ceil(PANEL), a.layout.cols);
+    let (len, part) = (kernel.panel_len(depth), kernel.panel_len(depth.min(PART)));
+    let group = (GROUP / (part * size_of::<K::Number>()).max(1)).clamp(1, panels);
+    let size = block_size(target.layout.rows, kernel.rows());
+    SCRATCH.with_borrow_mut(|Scratch { band, panels: scratch, tiles }| {
+        let mut way = Way { kernel, area, target, a, size, band, tiles };
         for first in (0..panels).step_by(group) {
             let group = first..panels.min(first + group);
-            let packed = match &b {
-                Right::Packed(packed) => &packed.panels.get()[first * len..],
+            match &b {
+                Right::Packed(b) => way.through(group, &b.panels.get()[first * len..]),
                 Right::Plain(b) => {
-                    pack_group(kernel, b, group.clone(), &mut scratch.panels);
-                    scratch.panels.get()
-                }
-            };
-            for block in blocks(rows, kernel.rows()) {
-                if area == Area::Lower && block.end <= first * PANEL {
-                    continue;
-                }
-                let rows = Strip::of_rows(&a, block.clone());
-                kernel.pack_block(&rows, &mut scratch.block);
-                for panel in group.clone() {
-                    if area == Area::Lower && block.end <= panel * PANEL {
-                        break;
-                    }
-                    let numbers = &packed[(panel - group.start) * len..][..len];
-                    kernel.multiply(&rows, &scratch.block, numbers, &mut tile);
-                    target.store(&tile, block.clone(), panel * PANEL);
+                    pack_group(kernel, b, group.clone(), scratch);
+                    way.through(group, scratch.get());
                 }
             }
         }
     });
 }
 
-fn pack_group<K: Kernel>(kernel: &K, b: &Matrix<'_>, group: Range<usize>, panels: &mut Lines) {
-    let len = kernel.panel_len(b.layout.rows);
-    let numbers = panels.at_least(group.len() * len);
-    for (panel, numbers) in group.zip(numbers.chunks_exact_mut(len.max(1))) {
-        let cols = panel * PANEL..b.layout.cols.min((panel + 1) * PANEL);
-        kernel.pack_panel(&Strip::of_cols(b, cols), numbers);
+/// Everything that stays the same from group to group.
+struct Way<'a, K> {
+    kernel: &'a K,
+    area: Area,
+    target: Target<'a>,
+    a: Matrix<'a>,
+    /// Rows of a block.
+    size: usize,
+    band: &'a mut Lines,
+    tiles: &'a mut Vec<Tile>,
+}
+
+impl<K: Kernel> Way<'_, K> {
+    /// All rows times the panels of a group, which are packed one after the other.
+    fn through(&mut self, group: Range<usize>, panels: &[K::Number]) {
+        let rows = self.target.layout.rows;
+        for first in (0..rows).step_by(BAND * self.size) {
+            let band = first..rows.min(first + BAND * self.size);
+            if self.area == Area::Lower && band.end <= group.start * PANEL {
+                continue;
+            }
+            self.tiles.resize(group.len() * BAND, [0.0; MOST_ROWS * PANEL]);
+            let depth = self.a.layout.cols;
+            for part in (0..depth.max(1)).step_by(PART) {
+                let part = part..depth.min(part + PART);
+                self.multiply(band.clone(), part, group.clone(), panels);
+            }
+        }
+    }
+
+    /// One part of a band times that of a group; stores the tiles after the last part.
+    fn multiply(
+        &mut self,
+        band: Range<usize>,
+        part: Range<usize>,
+        group: Range<usize>,
+        panels: &[K::Number],
+    ) {
+        let (depth, size) = (self.a.layout.cols, self.size);
+        let (len, skipped) = (self.kernel.panel_len(depth), self.kernel.panel_len(part.start));
+        let rows = Strip::of_rows(&self.a, band.clone(), part.clone());
+        self.kernel.pack_band(&rows, size, self.band);
+        for (number, first) in band.clone().step_by(size).enumerate() {
+            let rows = first..band.end.min(first + size);
+            let strip = Strip::of_rows(&self.a, rows.clone(), part.clone());
+            let block = Block { band: self.band, number, rows: strip };
+            for panel in group.clone() {
+                if self.area == Area::Lower && rows.end <= panel * PANEL {
+                    break;
+                }
+                let at = panel - group.start;
+                let numbers = &panels[at * len + skipped..][..self.kernel.panel_len(part.len())];
+                // A tile that is done at once is always the same one, which stays in the cache.
+                let is_only = part.len() == depth;
+                let tile = if is_only { 0 } else { number * group.len() + at };
+                let tile = &mut self.tiles[tile];
+                self.kernel.multiply(block, numbers, part.start == 0, tile);
+                if part.end == depth {
+                    self.target.store(tile, rows.clone(), panel * PANEL);
+                }
+            }
+        }
     }
 }
 
-/// Blocks of nearly equal numbers of rows.
-fn blocks(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = rows.div_ceil(rows.div_ceil(most));
-    (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
+fn pack_group<K: Kernel>(kernel: &K, b: &Matrix<'_>, group: Range<usize>, panels: &mut Lines) {
+    let depth = b.layout.rows;
+    let len = kernel.panel_len(depth);
+    let numbers = panels.at_least(group.len() * len);
+    for (panel, numbers) in group.zip(numbers.chunks_exact_mut(len.max(1))) {
+        let cols = panel * PANEL..b.layout.cols.min((panel + 1) * PANEL);
+        kernel.pack_panel(&Strip::of_cols(b, cols, 0..depth), numbers);
+    }
+}
+
+/// Rows of a block, so that all blocks have nearly as many.
+fn block_size(rows: usize, most: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most))
 }
 
 impl Target<'_> {

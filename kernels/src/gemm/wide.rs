@@ -1,8 +1,8 @@
 //! Products of F32 in vectors, with fused multiply-add where the processor has it.
 //!
-//! A panel is `[depth][32 columns]`. A block is `[part of the depth][row][LINE]` if its rows are
-//! copied along the depth, `[depth][16 rows]` if across: either way the place of the next number
-//! is known when this is compiled.
+//! A panel is `[depth][32 columns]`. A block is `[row][LINE]` if its rows are copied along the
+//! depth, `[depth][16 rows]` if across: either way the place of the next number is known when this
+//! is compiled.
 
 use super::{
     Values,
@@ -10,21 +10,31 @@ use super::{
     lines::Lines,
     strip::{Strip, Way},
     transpose::turn,
-    walk::{Kernel, PANEL, Tile},
+    walk::{Block, Kernel, PANEL, PART, Tile},
 };
 use crate::vector::vectorised;
 
-/// Depth of a part of a block.
-const PART: usize = 512;
-
-/// Distance of its rows: one line more, so that rows do not compete for places in the cache.
+/// Distance of the rows of a block: one line more than their depth, so that they do not compete for
+/// places in the cache.
 const LINE: usize = PART + 16;
 
 /// Distance of depths in a block that is packed across.
 const ACROSS: usize = 16;
 
-/// Multiplies so many rows of a block by a panel, and writes the tile.
-type Micro = unsafe fn(depth: usize, block: *const f32, panel: *const f32, tile: *mut f32);
+/// Numbers of a block: enough for either way.
+const BLOCK: usize = 16 * LINE;
+
+/// What a function gets: a block, a panel, and whether the tile is written or added to.
+#[derive(Clone, Copy)]
+struct Factors {
+    depth: usize,
+    block: *const f32,
+    panel: *const f32,
+    is_first: bool,
+}
+
+/// Multiplies so many rows of a block by a panel.
+type Micro = unsafe fn(factors: Factors, tile: *mut f32);
 
 /// The kernel; one function for every number of rows and both ways.
 pub(super) struct Wide {
@@ -64,23 +74,41 @@ impl Kernel for Wide {
         depth * PANEL
     }
 
-    fn pack_block(&self, rows: &Strip<'_>, block: &mut Lines) {
+    fn pack_band(&self, rows: &Strip<'_>, size: usize, band: &mut Lines) {
+        let band = band.at_least(rows.lines.div_ceil(size) * BLOCK);
         match rows.way() {
             Way::Along => {
-                let block = block.at_least(rows.depth.div_ceil(PART) * rows.lines * LINE);
-                for (line, to) in block.chunks_exact_mut(LINE).enumerate() {
-                    let (part, row) = (line / rows.lines, line % rows.lines);
-                    let depth = PART.min(rows.depth - part * PART);
-                    copy(rows, rows.at(row) + part * PART, &mut to[..depth]);
+                for row in 0..rows.lines {
+                    let to = &mut band[row / size * BLOCK + row % size * LINE..][..rows.depth];
+                    copy(rows, rows.at(row), to);
                 }
             }
-            Way::Across => runs::<ACROSS>(rows, block.at_least(rows.depth * ACROSS)),
+            Way::Across => match rows.values {
+                Values::F32(from) => {
+                    across(from, rows.stride(), rows.lines, rows.depth, size, band)
+                }
+                Values::Bf16(_) => {
+                    for (block, to) in band.chunks_exact_mut(BLOCK).enumerate() {
+                        let lines = block * size..rows.lines.min((block + 1) * size);
+                        for (k, to) in to.chunks_exact_mut(ACROSS).take(rows.depth).enumerate() {
+                            copy(rows, rows.at(k) + lines.start, &mut to[..lines.len()]);
+                        }
+                    }
+                }
+            },
         }
     }
 
     fn pack_panel(&self, cols: &Strip<'_>, panel: &mut [f32]) {
         match cols.way() {
-            Way::Across => runs::<PANEL>(cols, panel),
+            Way::Across => match cols.values {
+                Values::F32(from) => runs(from, cols.stride(), cols.lines, panel),
+                Values::Bf16(_) => {
+                    for (k, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+                        copy(cols, cols.at(k), &mut to[..cols.lines]);
+                    }
+                }
+            },
             Way::Along => {
                 let to = bytemuck::cast_slice_mut(panel);
                 match cols.values {
@@ -99,50 +127,58 @@ impl Kernel for Wide {
         }
     }
 
-    fn multiply(&self, rows: &Strip<'_>, block: &Lines, panel: &[f32], tile: &mut Tile) {
-        let micros = if rows.way() == Way::Along { self.along } else { self.across };
-        let block: &[f32] = block.get();
-        // SAFETY: `Wide::new` took functions that the processor can run; `pack_block` laid out
+    fn multiply(&self, block: Block<'_>, panel: &[f32], is_first: bool, tile: &mut Tile) {
+        let micros = if block.rows.way() == Way::Along { self.along } else { self.across };
+        let numbers: &[f32] = &block.band.get()[block.number * BLOCK..][..BLOCK];
+        let (depth, panel) = (block.rows.depth, panel.as_ptr());
+        let factors = Factors { depth, block: numbers.as_ptr(), panel, is_first };
+        // SAFETY: `Wide::new` took functions that the processor can run; `pack_band` laid out
         // `rows.lines` rows over the depth in this way, a panel has 32 columns over the depth.
-        unsafe {
-            micros[rows.lines - 1](rows.depth, block.as_ptr(), panel.as_ptr(), tile.as_mut_ptr());
-        }
+        unsafe { micros[block.rows.lines - 1](factors, tile.as_mut_ptr()) };
     }
 }
 
-/// Copies lines that lie side by side, so many at each depth: the first of them are the strip's,
-/// the others whatever comes next and is never used.
-fn runs<const LINES: usize>(strip: &Strip<'_>, to: &mut [f32]) {
-    match strip.values {
-        Values::F32(from) if LINES == PANEL => panel_runs(from, strip.stride(), strip.lines, to),
-        Values::F32(from) => block_runs(from, strip.stride(), strip.lines, to),
-        Values::Bf16(_) => {
-            for (k, to) in to.chunks_exact_mut(LINES).enumerate() {
-                copy(strip, strip.at(k), &mut to[..strip.lines]);
+vectorised! {
+    /// Copies 32 lines that lie side by side, at each depth; those after the last are whatever
+    /// comes next.
+    fn runs(from: &[f32], stride: usize, lines: usize, panel: &mut [f32]) {
+        for (k, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+            let from = &from[k * stride..];
+            match from.first_chunk::<PANEL>() {
+                Some(whole) => to.copy_from_slice(whole),
+                None => last_run(&from[..lines], to),
+            }
+        }
+    }
+
+    /// Copies a band whose rows lie side by side: 16 for each block of `size` rows, those after
+    /// the last being whatever comes next.
+    fn across(
+        from: &[f32],
+        stride: usize,
+        lines: usize,
+        depth: usize,
+        size: usize,
+        band: &mut [f32],
+    ) {
+        for k in 0..depth {
+            let from = &from[k * stride..];
+            for (block, first) in (0..lines).step_by(size).enumerate() {
+                let to = &mut band[block * BLOCK + k * ACROSS..][..ACROSS];
+                match from[first..].first_chunk::<ACROSS>() {
+                    Some(whole) => to.copy_from_slice(whole),
+                    None => last_run(&from[first..lines.min(first + size)], to),
+                }
             }
         }
     }
 }
 
-#[inline(always)]
-fn runs_of<const LINES: usize>(from: &[f32], stride: usize, lines: usize, to: &mut [f32]) {
-    for (k, to) in to.chunks_exact_mut(LINES).enumerate() {
-        let from = &from[k * stride..];
-        match from.first_chunk::<LINES>() {
-            Some(whole) => to.copy_from_slice(whole),
-            None => to[..lines].copy_from_slice(&from[..lines]),
-        }
-    }
-}
-
-vectorised! {
-    fn panel_runs(from: &[f32], stride: usize, lines: usize, to: &mut [f32]) {
-        runs_of::<PANEL>(from, stride, lines, to);
-    }
-
-    fn block_runs(from: &[f32], stride: usize, lines: usize, to: &mut [f32]) {
-        runs_of::<ACROSS>(from, stride, lines, to);
-    }
+/// Apart, so that the copies of a known length do not become calls.
+#[cold]
+#[inline(never)]
+fn last_run(from: &[f32], to: &mut [f32]) {
+    to[..from.len()].copy_from_slice(from);
 }
 
 /// Copies numbers that are next to each other, widened if need be.
@@ -153,14 +189,9 @@ fn copy(strip: &Strip<'_>, from: usize, to: &mut [f32]) {
     }
 }
 
-/// Place of a row's number at depth `k` of a part.
+/// Place of a row's number at depth `k`.
 const fn place(row: usize, k: usize, is_across: bool) -> usize {
     if is_across { k * ACROSS + row } else { row * LINE + k }
-}
-
-/// Length of a part of a block of so many rows.
-const fn part_len(rows: usize, depth: usize, is_across: bool) -> usize {
-    if is_across { depth * ACROSS } else { rows * LINE }
 }
 
 /// Functions for one row, two rows, and so on.
@@ -175,35 +206,31 @@ macro_rules! micros {
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{PANEL, PART, part_len, place};
+    use super::{Factors, PANEL, place};
 
     micros!(micro, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 
     /// As [`Micro`](super::Micro) says, two vectors for each row.
     #[target_feature(enable = "avx512f")]
-    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(
-        mut depth: usize,
-        mut block: *const f32,
-        mut panel: *const f32,
-        tile: *mut f32,
-    ) {
+    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
+        let Factors { depth, block, panel, is_first } = factors;
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         // SAFETY: the caller vouches for block, panel and tile.
         unsafe {
-            while depth > 0 {
-                let part = depth.min(PART);
-                for k in 0..part {
-                    let b = panel.add(k * PANEL);
-                    let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let a = _mm512_set1_ps(*block.add(place(row, k, ACROSS)));
-                        sums[0] = _mm512_fmadd_ps(a, b0, sums[0]);
-                        sums[1] = _mm512_fmadd_ps(a, b1, sums[1]);
-                    }
+            if !is_first {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    sums[0] = _mm512_loadu_ps(tile.add(row * PANEL));
+                    sums[1] = _mm512_loadu_ps(tile.add(row * PANEL + 16));
                 }
-                depth -= part;
-                block = block.add(part_len(ROWS, part, ACROSS));
-                panel = panel.add(part * PANEL);
+            }
+            for k in 0..depth {
+                let b = panel.add(k * PANEL);
+                let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm512_set1_ps(*block.add(place(row, k, ACROSS)));
+                    sums[0] = _mm512_fmadd_ps(a, b0, sums[0]);
+                    sums[1] = _mm512_fmadd_ps(a, b1, sums[1]);
+                }
             }
             for (row, sums) in sums.iter().enumerate() {
                 _mm512_storeu_ps(tile.add(row * PANEL), sums[0]);
@@ -220,35 +247,32 @@ mod avx512 {
 /// As of [`Micro`]: block and panel have what the layout says, the tile its rows.
 #[inline(always)]
 unsafe fn plain<const ROWS: usize, const COLS: usize, const ACROSS: bool>(
-    depth: usize,
-    block: *const f32,
-    panel: *const f32,
+    factors: Factors,
     tile: *mut f32,
     fused: impl Fn(f32, f32, f32) -> f32,
 ) {
+    let Factors { depth, block, panel, is_first } = factors;
     for first in (0..PANEL).step_by(COLS) {
         let mut sums = [[0.0_f32; COLS]; ROWS];
-        let (mut left, mut block) = (depth, block);
         // SAFETY: the caller vouches for block, panel and tile.
         unsafe {
-            let mut panel = panel.add(first);
-            while left > 0 {
-                let part = left.min(PART);
-                for k in 0..part {
-                    let b: [f32; COLS] = panel.add(k * PANEL).cast::<[f32; COLS]>().read();
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let a = *block.add(place(row, k, ACROSS));
-                        for col in 0..COLS {
-                            sums[col] = fused(a, b[col], sums[col]);
-                        }
+            let (panel, tile) = (panel.add(first), tile.add(first));
+            if !is_first {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    *sums = tile.add(row * PANEL).cast::<[f32; COLS]>().read();
+                }
+            }
+            for k in 0..depth {
+                let b: [f32; COLS] = panel.add(k * PANEL).cast::<[f32; COLS]>().read();
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = *block.add(place(row, k, ACROSS));
+                    for col in 0..COLS {
+                        sums[col] = fused(a, b[col], sums[col]);
                     }
                 }
-                left -= part;
-                block = block.add(part_len(ROWS, part, ACROSS));
-                panel = panel.add(part * PANEL);
             }
             for (row, sums) in sums.iter().enumerate() {
-                tile.add(row * PANEL + first).cast::<[f32; COLS]>().write(*sums);
+                tile.add(row * PANEL).cast::<[f32; COLS]>().write(*sums);
             }
         }
     }
@@ -256,36 +280,30 @@ unsafe fn plain<const ROWS: usize, const COLS: usize, const ACROSS: bool>(
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
+    use super::Factors;
+
     micros!(micro, 1 2 3 4 5 6);
 
     /// As [`Micro`](super::Micro) says, two vectors for each row at a time.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(
-        depth: usize,
-        block: *const f32,
-        panel: *const f32,
-        tile: *mut f32,
-    ) {
+    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
         // SAFETY: the caller vouches for the memory.
-        unsafe { super::plain::<ROWS, 16, ACROSS>(depth, block, panel, tile, f32::mul_add) };
+        unsafe { super::plain::<ROWS, 16, ACROSS>(factors, tile, f32::mul_add) };
     }
 }
 
 mod portable {
+    use super::Factors;
+
     micros!(micro, 1 2 3 4);
 
     /// As [`Micro`](super::Micro) says, for any processor.
-    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(
-        depth: usize,
-        block: *const f32,
-        panel: *const f32,
-        tile: *mut f32,
-    ) {
+    unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
         let fused = |a: f32, b: f32, sum: f32| {
             // Where it is no instruction, `mul_add` is a slow call.
             if cfg!(target_arch = "aarch64") { a.mul_add(b, sum) } else { a * b + sum }
         };
         // SAFETY: the caller vouches for the memory.
-        unsafe { super::plain::<ROWS, 8, ACROSS>(depth, block, panel, tile, fused) };
+        unsafe { super::plain::<ROWS, 8, ACROSS>(factors, tile, fused) };
     }
 }
