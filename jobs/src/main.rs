@@ -23,11 +23,6 @@ use crate::arguments::{
     Verb, VizArguments,
 };
 
-/// Keeps freed memory for the next tensor of the same size; the system's allocator gives it back
-/// after each and takes it anew, page by page.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Two jobs differ, and the user asked for a code that says so.
 const DIFFERENT: u8 = 5;
 
@@ -35,6 +30,7 @@ const DIFFERENT: u8 = 5;
 const INVALID: u8 = 3;
 
 fn main() -> ExitCode {
+    kernels::memory::keep_freed();
     let arguments = Arguments::parse();
     silence_actors();
     let json = arguments.json;

@@ -12,6 +12,7 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod exp;
 pub mod gemm;
+pub mod memory;
 pub mod newton_schulz;
 pub mod number;
 pub mod permute;

@@ -98,12 +98,22 @@ impl Tensor {
     pub fn rounded(shape: &[usize], values: Vec<f32>, dtype: DType) -> Self {
         match dtype {
             DType::F32 => Tensor::from_f32(shape, values),
+            _ => Tensor::nearest(shape, &values, dtype),
+        }
+    }
+
+    /// As [`rounded`](Self::rounded), of values that somebody else keeps.
+    ///
+    /// # Panics
+    ///
+    /// If `dtype` is [`DType::I32`] or the length does not fit `shape`.
+    pub fn nearest(shape: &[usize], values: &[f32], dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => Tensor::from_f32(shape, values.to_vec()),
             DType::Bf16 => {
-                assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
                 let mut rounded = vec![bf16::ZERO; values.len()];
-                kernels::cast::narrow(&values, &mut rounded);
-                let bytes = into_bytes(rounded);
-                Tensor { shape: shape.to_vec(), dtype, bytes }
+                kernels::cast::narrow(values, &mut rounded);
+                Tensor::of(shape, rounded)
             }
             DType::I32 => panic!("whole numbers are not rounded"),
         }

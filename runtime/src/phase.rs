@@ -100,7 +100,7 @@ impl Worker {
 
     /// Keeps the whole gradient of a parameter owned here for the update.
     fn join(&mut self, parameter: usize, joined: Vec<f32>) {
-        let squares = joined.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
+        let squares = kernels::reduce::sum_of_squares(&joined);
         let hash = self.brief.audit.then(|| hash(&joined));
         self.phase.reports.push(Joined { parameter, squares, hash });
         self.phase.joined.insert(parameter, joined);
@@ -173,7 +173,7 @@ impl Worker {
             }
         }
         clip_heads(&brief, parameter, verdict, &mut owned.master);
-        holding.value = Tensor::rounded(&about.spec.shape, owned.master.clone(), format);
+        holding.value = Tensor::nearest(&about.spec.shape, &owned.master, format);
     }
 
     /// Puts a new value from its owner in place.
