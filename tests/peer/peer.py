@@ -59,7 +59,10 @@ class Qualification:
         self.rates = []
 
     def measure(self, **about):
-        """Notes the tokens per second of a configuration, from its median step, or why none."""
+        """Notes the tokens per second of a configuration, from its best step, or why none.
+
+        The best, since one disturbed second must not cost a configuration its place.
+        """
         about = self.base | about
         options = self.options
         limit = options.compile_limit if about["compile"] else options.limit
@@ -78,7 +81,7 @@ class Qualification:
                 self.rates.append((0.0, about, str(why)))
                 self.say(f"  {name_of(about)}: {why}")
                 return
-        rate = options.tokens / statistics.median(answer["seconds"])
+        rate = options.tokens / min(answer["seconds"])
         took = f"{time.monotonic() - begin:.0f} s to try, {gibibytes(answer['memory'])}"
         self.rates.append((rate, about, took))
         self.say(f"  {name_of(about)}: {grouped(rate)} tokens/s ({took})")
