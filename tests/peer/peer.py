@@ -69,10 +69,12 @@ class Qualification:
         begin = time.monotonic()
         with Torch(about, options.threads) as worker:
             try:
-                first = worker.ask(limit, steps=2, seconds=limit)["seconds"]
+                # The second step of a compiled one may compile again.
+                warm_up = 4 if about["compile"] else 2
+                first = worker.ask(limit, steps=warm_up, seconds=limit)["seconds"]
                 rate = options.tokens / min(first)
                 if rate * HOPELESS < max((r for r, _, _ in self.rates), default=0.0):
-                    self.rates.append((rate, about, "given up after two steps"))
+                    self.rates.append((rate, about, f"given up after {len(first)} steps"))
                     self.say(f"  {name_of(about)}: {grouped(rate)} tokens/s (given up)")
                     return
                 request = {"steps": options.qualify_steps, "seconds": QUALIFY_SECONDS}
@@ -99,7 +101,7 @@ class Qualification:
     def adamw(self, ways):
         """Every way, experts and attention; then compiled, and with the other form of AdamW."""
         for way in ways:
-            for experts in EXPERTS:
+            for experts in self.options.experts:
                 for attention in ATTENTIONS:
                     kind = {"way": way, "experts": experts, "attention": attention}
                     self.measure(**kind, optimizer="fused")
@@ -163,7 +165,7 @@ class Duel:
         """Figures of all pairs: `(ours, theirs)` of tokens per second, and the most memory."""
         pairs, memory = [], [0, 0]
         with Torch(about, self.options.threads) as worker:
-            worker.ask(self.options.compile_limit, steps=2, seconds=self.options.compile_limit)
+            worker.ask(self.options.compile_limit, steps=4, seconds=self.options.compile_limit)
             for _ in range(self.options.pairs):
                 ours, our_memory = self.ours(precision, optimizer)
                 theirs, their_memory = self.theirs(worker)
@@ -287,12 +289,14 @@ def their_generation(options, folder, batch, tried):
         print(f"  batch {batch}: {name}: {tried[-1][2]}", flush=True)
 
     for dtype in ("float32", "bfloat16"):
-        for experts in EXPERTS:
+        for experts in options.experts:
             for cache in ("dynamic", "static"):
                 attempt(dtype, experts, cache, False)
     if not options.no_compile:
         for dtype in ("float32", "bfloat16"):
-            for experts in ("grouped_mm", "batched_mm"):
+            for experts in options.experts:
+                if experts == "eager":
+                    continue  # its loop over experts compiles anew for each number of tokens
                 attempt(dtype, experts, "static", True)
     return best
 
@@ -363,6 +367,7 @@ def arguments():
     add("--precisions", type=listed, default=["F32", "Bf16"])
     add("--optimizers", type=listed, default=["AdamW", "MuonClip"])
     add("--plan", action="append", default=[], metavar="JOB=PLAN", help="of Troupe; dp2 if unsaid")
+    add("--experts", type=listed, default=list(EXPERTS), help="implementations of transformers")
     add("--pairs", type=int, default=5)
     add("--steps", type=int, default=10, help="steps of a side of a pair, after two to warm up")
     add("--qualify-steps", type=int, default=5)
@@ -387,6 +392,8 @@ def main():
     own = subprocess.run([options.troupe, "--version"], capture_output=True, text=True, check=True)
     report.say(f"{own.stdout.strip()}, {packages}, {options.threads} threads of {processor()}.")
     print(f"load of the machine at the start: {load_average()}", flush=True)
+    if float(load_average()) > 0.5:
+        print("something else runs: both sides suffer, PyTorch's waiting threads more", flush=True)
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         if "MuonClip" in options.optimizers and "training" in options.only:

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).parent
 
@@ -68,14 +69,14 @@ class Torch:
 
     def answer(self, limit):
         """A line of the worker; reads what it says beside it, so that it never waits for us."""
-        said, line = b"", b""
+        said, line, deadline = b"", b"", time.monotonic() + limit
         out, err = self.process.stdout, self.process.stderr
         with selectors.DefaultSelector() as selector:
             for stream in (out, err):
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
-                ready = selector.select(limit)
+                ready = selector.select(max(deadline - time.monotonic(), 0.0))
                 if not ready:
                     self.close()
                     raise Refused(f"nothing after {limit:.0f} s")
