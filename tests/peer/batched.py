@@ -75,7 +75,8 @@ class BatchedMuonClip(MuonClip):
         mu = self.about["momentum"]
         gradient = group.gradient()
         group.momentum.mul_(mu).add_(gradient)
-        ahead = gradient.add_(group.momentum, alpha=mu) if self.about["nesterov"] else group.momentum
+        is_nesterov = self.about["nesterov"]
+        ahead = gradient.add_(group.momentum, alpha=mu) if is_nesterov else group.momentum
         update = self.iterate(ahead, self.about["steps"], self.dtype)
         factor = self.about["update_rms"] * math.sqrt(max(group.shape))
         values = [part(master.data) for master, part in group.members]

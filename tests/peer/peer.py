@@ -230,8 +230,8 @@ def training(options, troupe, report, work):
                 rows.append(row_of(job, optimizer, precision, fought, best[optimizer]))
                 print("  " + ", ".join(rows[-1][1:7]), flush=True)
     report.say(
-        f"{options.sequences} x {options.context} tokens a step, {options.threads} threads, medians "
-        f"of {options.pairs} alternating pairs of {options.steps} steps. Plans of Troupe: "
+        f"{options.sequences} x {options.context} tokens a step, {options.threads} threads, "
+        f"medians of {options.pairs} alternating pairs of {options.steps} steps. Plans of Troupe: "
         + ", ".join(f"{job} {options.plans.get(job, 'dp2')}" for job in options.jobs)
         + "."
     )
