@@ -148,6 +148,8 @@ class Duel:
         arguments += ["--context", options.context, "--set", f"precision={precision}"]
         init = f'actors.learner.init=HuggingFace("{self.folder}")'
         arguments += ["--set", init]
+        for change in options.sets.get(self.job, []):
+            arguments += ["--set", change]
         if TROUPE_OPTIMIZERS[optimizer] is not None:
             arguments += ["--set", f"actors.learner.optimizer={TROUPE_OPTIMIZERS[optimizer]}"]
         answer = self.troupe.bench(*arguments)
@@ -188,6 +190,11 @@ def row_of(job, optimizer, precision, fought, about):
     row = [job, optimizer, precision, grouped(ours), grouped(theirs), f"{ours / theirs:.2f}"]
     row += [f"{min(ratios):.2f} to {max(ratios):.2f}", *map(gibibytes, memory), name_of(about)]
     return row
+
+
+def plan_of(options, job):
+    """The plan of Troupe in words."""
+    return " ".join([f"{job} {options.plans.get(job, 'dp2')}", *options.sets.get(job, [])])
 
 
 def model_of(troupe, job, work):
@@ -232,7 +239,7 @@ def training(options, troupe, report, work):
     report.say(
         f"{options.sequences} x {options.context} tokens a step, {options.threads} threads, "
         f"medians of {options.pairs} alternating pairs of {options.steps} steps. Plans of Troupe: "
-        + ", ".join(f"{job} {options.plans.get(job, 'dp2')}" for job in options.jobs)
+        + ", ".join(plan_of(options, job) for job in options.jobs)
         + "."
     )
     report.table(rows)
@@ -368,6 +375,7 @@ def arguments():
     add("--optimizers", type=listed, default=["AdamW", "MuonClip"])
     add("--plan", action="append", default=[], metavar="JOB=PLAN", help="of Troupe; dp2 if unsaid")
     add("--experts", type=listed, default=list(EXPERTS), help="implementations of transformers")
+    add("--set", action="append", default=[], metavar="JOB:PATH=VALUE", help="change of Troupe's job")
     add("--pairs", type=int, default=5)
     add("--steps", type=int, default=10, help="steps of a side of a pair, after two to warm up")
     add("--qualify-steps", type=int, default=5)
@@ -381,6 +389,9 @@ def arguments():
     add("--no-compile", action="store_true")
     options = parser.parse_args()
     options.plans = dict(plan.split("=", 1) for plan in options.plan)
+    options.sets = {}
+    for job, change in (one.split(":", 1) for one in options.set):
+        options.sets.setdefault(job, []).append(change)
     options.tokens = options.sequences * options.context
     return options
 
