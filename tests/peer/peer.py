@@ -375,7 +375,7 @@ def arguments():
     add("--optimizers", type=listed, default=["AdamW", "MuonClip"])
     add("--plan", action="append", default=[], metavar="JOB=PLAN", help="of Troupe; dp2 if unsaid")
     add("--experts", type=listed, default=list(EXPERTS), help="implementations of transformers")
-    add("--set", action="append", default=[], metavar="JOB:PATH=VALUE", help="change of Troupe's job")
+    add("--set", action="append", default=[], metavar="JOB:PATH=VALUE", help="of Troupe's job")
     add("--pairs", type=int, default=5)
     add("--steps", type=int, default=10, help="steps of a side of a pair, after two to warm up")
     add("--qualify-steps", type=int, default=5)
