@@ -53,7 +53,7 @@ pub fn measure(subject: &Subject<'_>, cores: usize) -> Profile {
         message: messages::sending(),
         latency: messages::latency(),
         byte: messages::copying(),
-        update: updates::update(subject.graph, subject.optimizer),
+        update: updates::update(subject.graph, subject.optimizer, subject.dtype),
     }
 }
 

@@ -25,10 +25,13 @@ mod transpose;
 mod walk;
 mod wide;
 
+use std::{mem::MaybeUninit, ops::Range};
+
 use half::bf16;
 
 pub use self::packed::Packed;
 use self::{isa::Isa, walk::Area};
+use crate::number::Number;
 
 /// Numbers of a matrix in the format they have.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +56,17 @@ pub struct MatrixMut<'a> {
     layout: Layout,
 }
 
+/// Numbers to write; new ones can only be written, not added to.
 #[derive(Debug)]
-enum ValuesMut<'a> {
+pub enum ValuesMut<'a> {
+    /// Single precision.
     F32(&'a mut [f32]),
+    /// The upper halves of such.
     Bf16(&'a mut [bf16]),
+    /// Single precision in new memory.
+    NewF32(&'a mut [MaybeUninit<f32>]),
+    /// The upper halves of such in new memory.
+    NewBf16(&'a mut [MaybeUninit<bf16>]),
 }
 
 /// The right factor of a product.
@@ -154,6 +164,18 @@ impl<'a> Matrix<'a> {
         Matrix { layout, ..self }
     }
 
+    /// Some of its rows.
+    ///
+    /// # Panics
+    ///
+    /// If they are not all there.
+    pub fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.layout.rows, "{rows:?} of the rows");
+        let first = if rows.is_empty() { 0 } else { rows.start * self.layout.row_stride };
+        let layout = Layout { rows: rows.len(), ..self.layout };
+        Matrix { values: self.values.from(first), layout }
+    }
+
     fn is_bf16(&self) -> bool {
         matches!(self.values, Values::Bf16(_))
     }
@@ -237,10 +259,17 @@ pub fn product<'b>(
 /// # Panics
 ///
 /// If the extents do not fit each other or the product is not square.
-pub fn symmetric_product(c: &mut [f32], output: Output, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
+pub fn symmetric_product<N: Number>(
+    c: &mut [N],
+    output: Output,
+    alpha: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) {
     let started = time::start();
     let n = a.layout.rows;
-    walk::product(Isa::best(), Area::Lower, MatrixMut::new(c, n, n), output, alpha, a, b.into());
+    let half = N::matrix(c, n, n, n);
+    walk::product(Isa::best(), Area::Lower, half, output, alpha, a, b.into());
     transpose::mirror(c, n);
     time::stop(started);
 }
@@ -250,10 +279,37 @@ pub fn symmetric_product(c: &mut [f32], output: Output, alpha: f32, a: Matrix<'_
 /// # Panics
 ///
 /// If the extents do not fit each other.
-pub fn multiply<'b>(a: Matrix<'_>, b: impl Into<Right<'b>>) -> Vec<f32> {
+pub fn multiply<'b, N: Number>(a: Matrix<'_>, b: impl Into<Right<'b>>) -> Vec<N> {
     let b = b.into();
-    let (rows, cols) = (a.layout.rows, b.extents().1);
-    let mut c = vec![0.0; rows * cols];
-    product(MatrixMut::new(&mut c, rows, cols), Output::Write, 1.0, a, b);
+    multiply_grouped(a, &[a.layout.rows], b.extents().1, |_| b)
+}
+
+/// The rows of each group times the group's own factor, in new memory: `[rows, cols]`.
+///
+/// `counts` are the rows of each group, one after the other; a group without rows has no product.
+///
+/// # Panics
+///
+/// If the counts do not sum up to the rows, or the extents do not fit each other.
+pub fn multiply_grouped<'b, N: Number>(
+    a: Matrix<'_>,
+    counts: &[usize],
+    cols: usize,
+    factor: impl Fn(usize) -> Right<'b>,
+) -> Vec<N> {
+    let rows = a.layout.rows;
+    assert_eq!(counts.iter().sum::<usize>(), rows, "rows of all groups");
+    let mut c: Vec<N> = Vec::with_capacity(rows * cols);
+    let mut first = 0;
+    for (group, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let own = &mut c.spare_capacity_mut()[first * cols..][..count * cols];
+        let layout = Layout::checked(count, cols, cols, own.len());
+        let c = MatrixMut { values: N::new_values(own), layout };
+        product(c, Output::Write, 1.0, a.rows(first..first + count), factor(group));
+        first += count;
+    }
+    // SAFETY: the groups' rows are all rows, as asserted, and a product that is written writes
+    // each of its elements.
+    unsafe { c.set_len(rows * cols) };
     c
 }

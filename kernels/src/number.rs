@@ -1,8 +1,10 @@
 //! The formats in which activations lie in memory; arithmetic is in F32 whatever the format.
 
+use std::mem::MaybeUninit;
+
 use half::bf16;
 
-use crate::gemm::{MatrixMut, Values};
+use crate::gemm::{MatrixMut, Values, ValuesMut};
 
 /// A float as it is stored.
 pub trait Number: bytemuck::Pod + Send + Sync {
@@ -24,6 +26,9 @@ pub trait Number: bytemuck::Pod + Send + Sync {
     ///
     /// If `all` is too short or the rows overlap.
     fn matrix(all: &mut [Self], rows: usize, cols: usize, stride: usize) -> MatrixMut<'_>;
+
+    /// New memory with the name of its format.
+    fn new_values(all: &mut [MaybeUninit<Self>]) -> ValuesMut<'_>;
 }
 
 impl Number for f32 {
@@ -46,6 +51,10 @@ impl Number for f32 {
     fn matrix(all: &mut [f32], rows: usize, cols: usize, stride: usize) -> MatrixMut<'_> {
         MatrixMut::strided(all, rows, cols, stride)
     }
+
+    fn new_values(all: &mut [MaybeUninit<f32>]) -> ValuesMut<'_> {
+        ValuesMut::NewF32(all)
+    }
 }
 
 impl Number for bf16 {
@@ -67,5 +76,9 @@ impl Number for bf16 {
 
     fn matrix(all: &mut [bf16], rows: usize, cols: usize, stride: usize) -> MatrixMut<'_> {
         MatrixMut::rounded(all, rows, cols, stride)
+    }
+
+    fn new_values(all: &mut [MaybeUninit<bf16>]) -> ValuesMut<'_> {
+        ValuesMut::NewBf16(all)
     }
 }

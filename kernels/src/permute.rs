@@ -2,8 +2,7 @@
 
 use crate::{
     number::Number,
-    reduce::{add_scaled, dot},
-    vector::vectorised,
+    reduce::{add_scaled, dot, scaled},
 };
 
 /// The routed rows of some tokens, sorted by (expert, token).
@@ -67,7 +66,7 @@ impl Routing {
             for (row, share) in rows.iter().zip(shares) {
                 add_scaled(&mut sum, *share, &x[row * width..][..width]);
             }
-            narrowed(&sum, y);
+            scaled(&sum, 1.0, y);
         }
     }
 
@@ -78,16 +77,6 @@ impl Routing {
             dot(&x[row * width..][..width], &y[i / per_token * width..][..width])
         };
         self.rows.iter().enumerate().map(dot_of).collect()
-    }
-}
-
-vectorised! {
-    fn narrowed<N: Number>(x: &[f32], y: &mut [N]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(*x));
-    }
-
-    fn scaled<N: Number>(x: &[N], a: f32, y: &mut [N]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(a * x.wide()));
     }
 }
 

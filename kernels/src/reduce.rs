@@ -104,6 +104,11 @@ vectorised! {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += a * x.wide());
     }
 
+    /// `y[i] = a * x[i]`, rounded to the format of `y`.
+    pub fn scaled<A: Number, B: Number>(x: &[A], a: f32, y: &mut [B]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = B::nearest(a * x.wide()));
+    }
+
     /// `y[i] *= a`.
     pub fn scale(y: &mut [f32], a: f32) {
         y.iter_mut().for_each(|y| *y *= a);

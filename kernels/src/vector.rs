@@ -39,25 +39,25 @@ impl Width {
 macro_rules! vectorised {
     ($(
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident$(<$number:ident: $bound:path>)?(
+        $visibility:vis fn $name:ident$(<$($number:ident: $bound:path),+>)?(
             $($argument:ident: $kind:ty),* $(,)?
         ) $(-> $output:ty)?
         $body:block
     )*) => { $(
         $(#[$attribute])*
-        $visibility fn $name$(<$number: $bound>)?($($argument: $kind),*) $(-> $output)? {
+        $visibility fn $name$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? {
             #[inline(always)]
-            fn plain$(<$number: $bound>)?($($argument: $kind),*) $(-> $output)? $body
+            fn plain$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-            fn avx512$(<$number: $bound>)?($($argument: $kind),*) $(-> $output)? {
+            fn avx512$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? {
                 plain($($argument),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            fn avx2$(<$number: $bound>)?($($argument: $kind),*) $(-> $output)? {
+            fn avx2$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? {
                 plain($($argument),*)
             }
 

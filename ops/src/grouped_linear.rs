@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use kernels::{
-    gemm::{Matrix, MatrixMut, Output, product},
+    gemm::{Matrix, MatrixMut, Output, multiply_grouped, product},
     number::Number,
 };
 use serde::{Deserialize, Serialize};
@@ -70,13 +70,10 @@ fn through_experts<N: Number>(
     width: usize,
     factor: &dyn for<'w> Fn(&'w Tensor) -> Matrix<'w>,
 ) -> Tensor {
-    let shape = [rows.shape()[0], width];
-    let mut y = vec![N::ZERO; shape[0] * width];
-    for (w, part) in experts(w, counts) {
-        let y = N::matrix(&mut y[part.start * width..], part.len(), width, width);
-        product(y, Output::Write, 1.0, rows.rows(part).matrix(), factor(w));
-    }
-    Tensor::of(&shape, y)
+    let counts: Vec<usize> = counts.iter().map(|&count| count as usize).collect();
+    let factor = |expert: usize| factor(&w[expert]).into();
+    let y = multiply_grouped::<N>(rows.matrix(), &counts, width, factor);
+    Tensor::of(&[rows.shape()[0], width], y)
 }
 
 impl Operator for GroupedLinear {

@@ -20,7 +20,7 @@ pub use self::{
     qk_clip::{Gamma, qk_clip},
     state::{State, StateError},
 };
-use crate::Rule;
+use crate::{DType, Rule, tensor::in_format};
 
 /// How weights move, as a job file spells it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -149,10 +149,13 @@ impl Optimizer {
     ///
     /// Muon moves matrices with [`Rule::Muon`], AdamW everything else except biases with
     /// [`Rule::Balance`], which [`balance`] moves. Gradients are expected whole, not clipped.
+    /// The products of Newton-Schulz are taken in the format of the activations, `dtype`, as in
+    /// Muon's own code; all else is in F32.
     pub fn update(
         &self,
         rule: Rule,
         shape: &[usize],
+        dtype: DType,
         lr: f32,
         grad: &[f32],
         master: &mut [f32],
@@ -161,7 +164,7 @@ impl Optimizer {
         debug_assert_eq!(self.state(rule, shape).layout(), state.layout());
         match (self, state) {
             (Optimizer::MuonClip(muon), State::Muon { momentum }) => {
-                muon.update(shape, lr, grad, master, momentum);
+                muon.update(shape, dtype, lr, grad, master, momentum);
             }
             (_, State::AdamW { first, second, step }) => {
                 step[0] += 1.0;
@@ -187,16 +190,24 @@ impl MuonClip {
     /// m = momentum m + g
     /// w = w - lr (update_rms sqrt(max(rows, cols)) NewtonSchulz(g + momentum m) + decay w)
     /// ```
-    fn update(&self, shape: &[usize], lr: f32, grad: &[f32], w: &mut [f32], m: &mut [f32]) {
+    fn update(
+        &self,
+        shape: &[usize],
+        dtype: DType,
+        lr: f32,
+        grad: &[f32],
+        w: &mut [f32],
+        m: &mut [f32],
+    ) {
         let (rows, cols) = (shape[0], shape[1]);
         scale(m, self.momentum);
         add_scaled(m, 1.0, grad);
         let orthogonal = if self.nesterov {
             let mut ahead = grad.to_vec();
             add_scaled(&mut ahead, self.momentum, m);
-            newton_schulz(&ahead, rows, cols, self.steps)
+            in_format!(dtype, newton_schulz(&ahead, rows, cols, self.steps))
         } else {
-            newton_schulz(m, rows, cols, self.steps)
+            in_format!(dtype, newton_schulz(m, rows, cols, self.steps))
         };
         let size = self.update_rms * (rows.max(cols) as f32).sqrt();
         scale(w, 1.0 - lr * self.weight_decay);
@@ -224,7 +235,7 @@ mod tests {
             let grad = random(shape[0] * shape[1]);
             let mut state = muon().state(Rule::Muon, &shape);
             let mut w = vec![0.0; grad.len()];
-            muon().update(Rule::Muon, &shape, 1.0, &grad, &mut w, &mut state);
+            muon().update(Rule::Muon, &shape, DType::F32, 1.0, &grad, &mut w, &mut state);
             let rms = (w.iter().map(|x| x * x).sum::<f32>() / w.len() as f32).sqrt();
             assert!((0.15..0.23).contains(&rms), "{shape:?}: {rms}");
             assert!(w.iter().zip(&grad).map(|(w, g)| w * g).sum::<f32>() < 0.0, "descends");
@@ -239,7 +250,7 @@ mod tests {
                 let mut w = random(12);
                 let expected: Vec<f32> = w.iter().map(|w| w * (1.0 - 0.3 * 0.1)).collect();
                 let mut state = optimizer.state(rule, &shape);
-                optimizer.update(rule, &shape, 0.3, &[0.0; 12], &mut w, &mut state);
+                optimizer.update(rule, &shape, DType::F32, 0.3, &[0.0; 12], &mut w, &mut state);
                 assert_eq!(w, expected);
             }
         }
@@ -276,9 +287,9 @@ mod tests {
         let run = |optimizer: &Optimizer| {
             let mut state = optimizer.state(Rule::Muon, &[4, 4]);
             let mut w = vec![0.0; 16];
-            optimizer.update(Rule::Muon, &[4, 4], 1.0, &first, &mut w, &mut state);
+            optimizer.update(Rule::Muon, &[4, 4], DType::F32, 1.0, &first, &mut w, &mut state);
             let after_first = w.clone();
-            optimizer.update(Rule::Muon, &[4, 4], 1.0, &second, &mut w, &mut state);
+            optimizer.update(Rule::Muon, &[4, 4], DType::F32, 1.0, &second, &mut w, &mut state);
             (after_first, w)
         };
         let (ahead, behind) = (run(&muon()), run(&plain));
@@ -293,7 +304,7 @@ mod tests {
         let mut state = optimizer.state(Rule::AdamW, &[1]);
         let mut w = vec![0.0];
         for step in 1..=10 {
-            optimizer.update(Rule::AdamW, &[1], 0.1, &[2.0], &mut w, &mut state);
+            optimizer.update(Rule::AdamW, &[1], DType::F32, 0.1, &[2.0], &mut w, &mut state);
             assert!((w[0] + 0.1 * step as f32).abs() < 1e-5, "a constant gradient, step {step}");
         }
     }

@@ -143,7 +143,7 @@ impl Operator for Router {
         let (e, k, t) = (self.experts, self.experts_per_token, x[0].shape()[0]);
         let (x_td, w_ed) = (x[0].f32(), w[0].f32());
         let w_de = Matrix::new(&w_ed, e, self.width).transposed();
-        let mut scores = multiply(Matrix::new(&x_td, t, self.width), w_de);
+        let mut scores: Vec<f32> = multiply(Matrix::new(&x_td, t, self.width), w_de);
         router::scores(&mut scores);
         let mut choice = vec![0; t * k];
         router::choose(&self.choice(), &scores, &w[1].f32(), &mut choice);
@@ -170,7 +170,7 @@ impl Operator for Router {
         let (t, w_ed) = (saved[0].shape()[0], w[0].f32());
         let dlogits = self.dlogits(saved, dy);
         let dlogits = Matrix::new(&dlogits, t, self.experts);
-        let dx = multiply(dlogits, Matrix::new(&w_ed, self.experts, self.width));
+        let dx: Vec<f32> = multiply(dlogits, Matrix::new(&w_ed, self.experts, self.width));
         vec![Some(Tensor::rounded(&[t, self.width], dx, at.dtype))]
     }
 

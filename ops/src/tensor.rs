@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Range};
 use bytes::Bytes;
 use half::bf16;
 use kernels::{
-    gemm::{Matrix, Output, Right, Values, product},
+    gemm::{Matrix, Right, Values, multiply},
     number::Number,
     reduce::add_rounded,
 };
@@ -139,17 +139,16 @@ impl Tensor {
     ///
     /// If the extents do not fit each other or `dtype` is [`DType::I32`].
     pub(crate) fn product<'b>(
-        [rows, cols]: [usize; 2],
+        shape: [usize; 2],
         dtype: DType,
         a: Matrix<'_>,
         b: impl Into<Right<'b>>,
     ) -> Self {
-        fn written<N: Number>(rows: usize, cols: usize, a: Matrix<'_>, b: Right<'_>) -> Tensor {
-            let mut c = vec![N::ZERO; rows * cols];
-            product(N::matrix(&mut c, rows, cols, cols), Output::Write, 1.0, a, b);
-            Tensor::of(&[rows, cols], c)
+        let b = b.into();
+        fn written<N: Number>(shape: [usize; 2], a: Matrix<'_>, b: Right<'_>) -> Tensor {
+            Tensor::of(&shape, multiply::<N>(a, b))
         }
-        in_format!(dtype, written(rows, cols, a, b.into()))
+        in_format!(dtype, written(shape, a, b))
     }
 
     /// The same values in the given format; shares memory if they have it already.

@@ -164,6 +164,7 @@ impl Worker {
                 brief.optimizer.update(
                     about.spec.rule,
                     &about.spec.shape,
+                    brief.dtype,
                     verdict.lr,
                     &gradient,
                     &mut owned.master,

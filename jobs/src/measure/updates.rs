@@ -6,7 +6,7 @@ use graphs::{
     ModelGraph,
     price::{Update, muon_flops},
 };
-use ops::{Rule, optim::Optimizer};
+use ops::{DType, Rule, optim::Optimizer};
 
 use super::least;
 
@@ -20,7 +20,7 @@ const RATE: f32 = 1e-3;
 const SUM: usize = 1 << 18;
 
 /// Measures an update of each shape of the model, weighted by how often it occurs.
-pub fn update(graph: &ModelGraph, optimizer: &Optimizer) -> Update {
+pub fn update(graph: &ModelGraph, optimizer: &Optimizer, dtype: DType) -> Update {
     let mut shapes: BTreeMap<(bool, &[usize]), usize> = BTreeMap::new();
     let trained = graph.parameters().iter().filter(|it| it.spec.rule != Rule::Balance);
     for parameter in trained {
@@ -30,7 +30,7 @@ pub fn update(graph: &ModelGraph, optimizer: &Optimizer) -> Update {
     let (mut muon, mut adamw) = ((0.0, 0.0), (0.0, 0.0));
     for ((is_muon, shape), count) in shapes {
         let rule = if is_muon { Rule::Muon } else { Rule::AdamW };
-        let seconds = count as f64 * seconds(optimizer, rule, shape);
+        let seconds = count as f64 * seconds(optimizer, rule, shape, dtype);
         let sum = if is_muon { &mut muon } else { &mut adamw };
         let work = match shape {
             &[rows, columns] if is_muon => muon_flops(rows, columns),
@@ -43,7 +43,7 @@ pub fn update(graph: &ModelGraph, optimizer: &Optimizer) -> Update {
 }
 
 /// Seconds of one update of such a parameter, its new value rounded and all.
-fn seconds(optimizer: &Optimizer, rule: Rule, shape: &[usize]) -> f64 {
+fn seconds(optimizer: &Optimizer, rule: Rule, shape: &[usize], dtype: DType) -> f64 {
     let elements = shape.iter().product();
     let key = kernels::random::key(0, "measure.update");
     let mut gradient = vec![0.0; elements];
@@ -52,8 +52,8 @@ fn seconds(optimizer: &Optimizer, rule: Rule, shape: &[usize]) -> f64 {
     let mut state = optimizer.state(rule, shape);
     let mut once = || {
         let begin = Instant::now();
-        optimizer.update(rule, shape, RATE, &gradient, &mut master, &mut state);
-        std::hint::black_box(ops::Tensor::from_f32(shape, master.clone()));
+        optimizer.update(rule, shape, dtype, RATE, &gradient, &mut master, &mut state);
+        std::hint::black_box(ops::Tensor::nearest(shape, &master, dtype));
         begin.elapsed().as_secs_f64()
     };
     least((0..REPEATS).map(|_| once()))

@@ -173,7 +173,7 @@ fn a_symmetric_product_has_the_bits_of_the_whole_one() {
     for n in [1, 31, 64, 130] {
         let values = random(5, n * 40);
         let a = Matrix::new(&values, n, 40);
-        let whole = multiply(a, a.transposed());
+        let whole: Vec<f32> = multiply(a, a.transposed());
         let mut half = vec![0.0; n * n];
         symmetric_product(&mut half, Output::Write, 1.0, a, a.transposed());
         assert_eq!(whole, half, "{n}");
@@ -185,13 +185,26 @@ fn a_rounded_output_is_the_nearest_of_the_sum() {
     let (m, n, k) = (20, 45, 33);
     let (a, b) = (random(1, m * k), random(2, k * n));
     let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-    let exact = multiply(a, b);
+    let exact: Vec<f32> = multiply(a, b);
     let mut c = vec![bf16::ONE; m * n];
     product(MatrixMut::rounded(&mut c, m, n, n), Output::Write, 1.0, a, b);
     assert_eq!(c, narrow(&exact));
     product(MatrixMut::rounded(&mut c, m, n, n), Output::Add, 1.0, a, b);
     let twice: Vec<f32> = exact.iter().zip(&narrow(&exact)).map(|(x, c)| c.to_f32() + x).collect();
     assert_eq!(c, narrow(&twice));
+}
+
+#[test]
+fn groups_of_rows_have_their_own_factors_and_may_be_empty() {
+    let (a, b) = (random(1, 9 * 5), random(2, 4 * 5 * 40));
+    let (a, b) = (Matrix::new(&a, 9, 5), Matrix::new(&b, 4 * 5, 40));
+    let factor = |group: usize| b.rows(group * 5..(group + 1) * 5);
+    let c: Vec<f32> = multiply_grouped(a, &[2, 0, 6, 1], 40, |group| factor(group).into());
+    let parts = [(0, 0..2), (2, 2..8), (3, 8..9)];
+    let truth = parts.map(|(group, rows)| multiply::<f32>(a.rows(rows), factor(group)));
+    assert_eq!(c, truth.concat());
+    let none = Matrix::new(&[], 0, 5);
+    assert!(multiply_grouped::<bf16>(none, &[0, 0], 40, |group| factor(group).into()).is_empty());
 }
 
 #[test]

@@ -86,7 +86,7 @@ unsafe fn square(from: *const u8, stride: usize, to: *mut u32, to_stride: usize)
 }
 
 /// Copies what stands below the diagonal of a square matrix above it.
-pub(super) fn mirror(c: &mut [f32], n: usize) {
+pub(super) fn mirror<T: Copy>(c: &mut [T], n: usize) {
     const SIDE: usize = 16;
     for top in (0..n).step_by(SIDE) {
         for left in (0..=top).step_by(SIDE) {

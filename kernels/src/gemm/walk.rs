@@ -4,10 +4,9 @@
 //! The part of a group stays in the second cache, that of a block in the first. A sum goes on from
 //! part to part where it stopped, so parts do not change its bits.
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 
 use bytemuck::Pod;
-use half::bf16;
 
 use super::{
     Layout, Matrix, MatrixMut, Output, Right, ValuesMut, isa::Isa, lines::Lines, strip::Strip,
@@ -15,7 +14,7 @@ use super::{
 };
 #[cfg(target_arch = "x86_64")]
 use super::{dot::Dot, tiles::Amx};
-use crate::vector::vectorised;
+use crate::{number::Number, vector::vectorised};
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 32;
@@ -270,18 +269,20 @@ impl Target<'_> {
         let cols = PANEL.min(cols - first);
         let from = rows.start * row_stride + first;
         let tile = &tile[..rows.len() * PANEL];
+        let (alpha, stride) = (self.alpha, row_stride);
         match (&mut self.values, self.output) {
-            (ValuesMut::F32(c), Output::Write) => {
-                write(tile, self.alpha, &mut c[from..], cols, row_stride);
+            (ValuesMut::F32(c), Output::Write) => write(tile, alpha, &mut c[from..], cols, stride),
+            (ValuesMut::F32(c), Output::Add) => add(tile, alpha, &mut c[from..], cols, stride),
+            (ValuesMut::Bf16(c), Output::Write) => write(tile, alpha, &mut c[from..], cols, stride),
+            (ValuesMut::Bf16(c), Output::Add) => add(tile, alpha, &mut c[from..], cols, stride),
+            (ValuesMut::NewF32(c), Output::Write) => {
+                write_new(tile, alpha, &mut c[from..], cols, stride);
             }
-            (ValuesMut::F32(c), Output::Add) => {
-                add(tile, self.alpha, &mut c[from..], cols, row_stride);
+            (ValuesMut::NewBf16(c), Output::Write) => {
+                write_new(tile, alpha, &mut c[from..], cols, stride);
             }
-            (ValuesMut::Bf16(c), Output::Write) => {
-                write_rounded(tile, self.alpha, &mut c[from..], cols, row_stride);
-            }
-            (ValuesMut::Bf16(c), Output::Add) => {
-                add_rounded(tile, self.alpha, &mut c[from..], cols, row_stride);
+            (ValuesMut::NewF32(_) | ValuesMut::NewBf16(_), Output::Add) => {
+                unreachable!("nothing stands in new memory that could be added to")
             }
         }
     }
@@ -301,20 +302,23 @@ fn each<T>(tile: &[f32], c: &mut [T], cols: usize, stride: usize, each: impl Fn(
 }
 
 vectorised! {
-    fn write(tile: &[f32], alpha: f32, c: &mut [f32], cols: usize, stride: usize) {
-        each(tile, c, cols, stride, |c, x| *c = alpha * x);
+    fn write<N: Number>(tile: &[f32], alpha: f32, c: &mut [N], cols: usize, stride: usize) {
+        each(tile, c, cols, stride, |c, x| *c = N::nearest(alpha * x));
     }
 
-    fn add(tile: &[f32], alpha: f32, c: &mut [f32], cols: usize, stride: usize) {
-        each(tile, c, cols, stride, |c, x| *c += alpha * x);
+    fn add<N: Number>(tile: &[f32], alpha: f32, c: &mut [N], cols: usize, stride: usize) {
+        each(tile, c, cols, stride, |c, x| *c = N::nearest(c.wide() + alpha * x));
     }
 
-    fn write_rounded(tile: &[f32], alpha: f32, c: &mut [bf16], cols: usize, stride: usize) {
-        each(tile, c, cols, stride, |c, x| *c = crate::cast::rounded(alpha * x));
-    }
-
-    fn add_rounded(tile: &[f32], alpha: f32, c: &mut [bf16], cols: usize, stride: usize) {
-        let wide = crate::cast::widened;
-        each(tile, c, cols, stride, |c, x| *c = crate::cast::rounded(wide(*c) + alpha * x));
+    fn write_new<N: Number>(
+        tile: &[f32],
+        alpha: f32,
+        c: &mut [MaybeUninit<N>],
+        cols: usize,
+        stride: usize,
+    ) {
+        each(tile, c, cols, stride, |c, x| {
+            c.write(N::nearest(alpha * x));
+        });
     }
 }

@@ -105,6 +105,7 @@ fn listed(buffers: &[(&str, usize)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
     use crate::optim::{MuonClip, PlainAdamW};
 
     #[test]
@@ -117,14 +118,14 @@ mod tests {
         ] {
             let grad: Vec<f32> = (0..6).map(|i| kernels::random::normal(1, i)).collect();
             let (mut w, mut state) = (vec![1.0; 6], optimizer.state(rule, &[2, 3]));
-            optimizer.update(rule, &[2, 3], 0.1, &grad, &mut w, &mut state);
+            optimizer.update(rule, &[2, 3], DType::F32, 0.1, &grad, &mut w, &mut state);
             let mut buffers = state.buffers();
             buffers.reverse();
             let mut restored = optimizer.restore(rule, &[2, 3], &buffers).unwrap();
             assert_eq!(restored, state);
             let mut again = w.clone();
-            optimizer.update(rule, &[2, 3], 0.1, &grad, &mut w, &mut state);
-            optimizer.update(rule, &[2, 3], 0.1, &grad, &mut again, &mut restored);
+            optimizer.update(rule, &[2, 3], DType::F32, 0.1, &grad, &mut w, &mut state);
+            optimizer.update(rule, &[2, 3], DType::F32, 0.1, &grad, &mut again, &mut restored);
             assert_eq!(w, again);
         }
     }
