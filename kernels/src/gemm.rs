@@ -74,8 +74,15 @@ pub enum ValuesMut<'a> {
 pub enum Right<'a> {
     /// To be packed for this product alone.
     Plain(Matrix<'a>),
-    /// Packed before.
-    Packed(&'a Packed),
+    /// Packed before, of which the first rows and columns count.
+    Packed {
+        /// All of it.
+        packed: &'a Packed,
+        /// Depth of the product.
+        rows: usize,
+        /// Columns of the product.
+        cols: usize,
+    },
 }
 
 /// What happens to the values that stand in the output.
@@ -221,7 +228,7 @@ impl<'a> From<Matrix<'a>> for Right<'a> {
 
 impl<'a> From<&'a Packed> for Right<'a> {
     fn from(packed: &'a Packed) -> Self {
-        Right::Packed(packed)
+        packed.part(packed.rows, packed.cols)
     }
 }
 
@@ -230,7 +237,7 @@ impl Right<'_> {
     fn extents(&self) -> (usize, usize) {
         match self {
             Right::Plain(matrix) => (matrix.layout.rows, matrix.layout.cols),
-            Right::Packed(packed) => (packed.rows, packed.cols),
+            Right::Packed { rows, cols, .. } => (*rows, *cols),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Su et al., arXiv:2104.09864, section 3.2.2, with interleaved pairs as in the released weights.
 
+use crate::number::Number;
+
 /// Cosines and sines of a range of positions.
 #[derive(Clone, Debug)]
 pub struct Rotation {
@@ -30,9 +32,10 @@ impl Rotation {
     }
 
     /// Turns the pairs of `x` as the `index`-th position asks.
-    pub fn turn(&self, index: usize, x: &mut [f32]) {
+    pub fn turn<N: Number>(&self, index: usize, x: &mut [N]) {
         for (x, &(cos, sin)) in x.chunks_exact_mut(2).zip(self.of(index)) {
-            (x[0], x[1]) = (x[0] * cos - x[1] * sin, x[0] * sin + x[1] * cos);
+            let (a, b) = (x[0].wide(), x[1].wide());
+            (x[0], x[1]) = (N::nearest(a * cos - b * sin), N::nearest(a * sin + b * cos));
         }
     }
 

@@ -4,13 +4,14 @@
 
 use kernels::{
     attention::{self, Cache, Gradients, Heads, Inputs},
+    number::Number,
     rope::Rotation,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Fresh, Keeps, Kept, Observed, Operator, Saved, ShapeError, Spec,
-    Tensor, Yarn, shape::check, yarn,
+    Tensor, Yarn, shape::check, tensor::in_format, yarn,
 };
 
 /// Causal attention with a rotary part of the key that all heads share.
@@ -120,17 +121,10 @@ impl Operator for MlaAttention {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (t, heads) = (x[0].shape()[0], self.extents());
-        let (q, kv, k_rope) = (x[0].f32(), x[1].f32(), x[2].f32());
-        let mut y = vec![0.0; t * self.heads * self.value];
-        let (mut log_sums, mut largest) = (vec![0.0; t * self.heads], vec![0.0; self.heads]);
-        let inputs = Inputs { q: &q, kv: &kv, k_rope: &k_rope };
-        let rotation = self.rotation(0, at.sequence);
-        let s = at.sequence;
-        attention::forward(&heads, &rotation, s, inputs, &mut y, &mut log_sums, &mut largest);
+        let inputs: Vec<Tensor> = x.iter().map(|x| x.to(at.dtype)).collect();
+        let (y, log_sums, largest) = in_format!(at.dtype, forward(self, at.sequence, &inputs));
         let mut input = x.to_vec();
-        input.push(Tensor::from_f32(&[t, self.heads], log_sums));
-        let y = Tensor::rounded(&[t, self.heads * self.value], y, at.dtype);
+        input.push(log_sums);
         let saved = Saved { input, weight: Vec::new() };
         Forward { outputs: vec![y], saved, observed: Some(Observed::MaxLogits(largest)) }
     }
@@ -142,16 +136,9 @@ impl Operator for MlaAttention {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (q, kv, k_rope) = (saved[0].f32(), saved[1].f32(), saved[2].f32());
-        let inputs = Inputs { q: &q, kv: &kv, k_rope: &k_rope };
-        let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
-        let mut dk_rope = vec![0.0; k_rope.len()];
-        let dx = Gradients { q: &mut dq, kv: &mut dkv, k_rope: &mut dk_rope };
-        let (s, rotation) = (at.sequence, self.rotation(0, at.sequence));
-        let (log_sums, dy) = (saved[3].f32(), dy[0].f32());
-        attention::backward(&self.extents(), &rotation, s, inputs, &log_sums, &dy, dx);
-        let gradients = [dq, dkv, dk_rope].into_iter().zip(saved);
-        gradients.map(|(dx, x)| Some(Tensor::rounded(x.shape(), dx, at.dtype))).collect()
+        let inputs: Vec<Tensor> = saved[..3].iter().map(|x| x.to(at.dtype)).collect();
+        let (log_sums, dy) = (saved[3].f32(), dy[0].to(at.dtype));
+        in_format!(at.dtype, backward(self, at.sequence, &inputs, &log_sums, &dy))
     }
 
     fn cost(&self, t: usize, s: usize) -> Cost {
@@ -167,6 +154,36 @@ impl Operator for MlaAttention {
             moved_elements: read + (t * self.heads * self.value) as f64,
         }
     }
+}
+
+fn inputs<N: Number>(x: &[Tensor]) -> Inputs<'_, N> {
+    Inputs { q: x[0].numbers(), kv: x[1].numbers(), k_rope: x[2].numbers() }
+}
+
+/// The output, the log-sum-exps and the largest softmax inputs.
+fn forward<N: Number>(op: &MlaAttention, s: usize, x: &[Tensor]) -> (Tensor, Tensor, Vec<f32>) {
+    let (t, heads) = (x[0].shape()[0], op.extents());
+    let mut y = vec![N::ZERO; t * op.heads * op.value];
+    let (mut log_sums, mut largest) = (vec![0.0; t * op.heads], vec![0.0; op.heads]);
+    let (x, rotation) = (inputs::<N>(x), op.rotation(0, s));
+    attention::forward(&heads, &rotation, s, x, &mut y, &mut log_sums, &mut largest);
+    let y = Tensor::of(&[t, op.heads * op.value], y);
+    (y, Tensor::from_f32(&[t, op.heads], log_sums), largest)
+}
+
+fn backward<N: Number>(
+    op: &MlaAttention,
+    s: usize,
+    x: &[Tensor],
+    log_sums: &[f32],
+    dy: &Tensor,
+) -> Vec<Option<Tensor>> {
+    let [mut q, mut kv, mut k_rope] = [0, 1, 2].map(|which| vec![N::ZERO; x[which].len()]);
+    let dx = Gradients { q: &mut q, kv: &mut kv, k_rope: &mut k_rope };
+    let (rotation, dy) = (op.rotation(0, s), dy.numbers());
+    attention::backward(&op.extents(), &rotation, s, inputs::<N>(x), log_sums, dy, dx);
+    let gradients = [q, kv, k_rope].into_iter().zip(x);
+    gradients.map(|(dx, x)| Some(Tensor::of(x.shape(), dx))).collect()
 }
 
 #[cfg(test)]

@@ -141,9 +141,7 @@ impl Operator for Router {
 
     fn forward(&self, _at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
         let (e, k, t) = (self.experts, self.experts_per_token, x[0].shape()[0]);
-        let (x_td, w_ed) = (x[0].f32(), w[0].f32());
-        let w_de = Matrix::new(&w_ed, e, self.width).transposed();
-        let mut scores: Vec<f32> = multiply(Matrix::new(&x_td, t, self.width), w_de);
+        let mut scores: Vec<f32> = multiply(x[0].matrix(), w[0].matrix().transposed());
         router::scores(&mut scores);
         let mut choice = vec![0; t * k];
         router::choose(&self.choice(), &scores, &w[1].f32(), &mut choice);
@@ -167,11 +165,9 @@ impl Operator for Router {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (t, w_ed) = (saved[0].shape()[0], w[0].f32());
-        let dlogits = self.dlogits(saved, dy);
+        let (t, dlogits) = (saved[0].shape()[0], self.dlogits(saved, dy));
         let dlogits = Matrix::new(&dlogits, t, self.experts);
-        let dx: Vec<f32> = multiply(dlogits, Matrix::new(&w_ed, self.experts, self.width));
-        vec![Some(Tensor::rounded(&[t, self.width], dx, at.dtype))]
+        vec![Some(Tensor::product([t, self.width], at.dtype, dlogits, w[0].matrix()))]
     }
 
     /// `dy` ends with the gradient of the shares; the bias has none.
@@ -183,11 +179,11 @@ impl Operator for Router {
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let (t, x_td) = (saved[0].shape()[0], saved[2].f32());
+        let t = saved[0].shape()[0];
         let dlogits = self.dlogits(saved, dy);
         let dlogits = Matrix::new(&dlogits, t, self.experts).transposed();
         let dw_ed = MatrixMut::new(&mut dw[0], self.experts, self.width);
-        product(dw_ed, Output::Add, 1.0, dlogits, Matrix::new(&x_td, t, self.width));
+        product(dw_ed, Output::Add, 1.0, dlogits, saved[2].matrix());
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

@@ -2,62 +2,99 @@
 //!
 //! ```text
 //! p = exp(scale q k^T - log_sum)      dp = dy v^T
-//! ds = p (dp - sum_u p dp)            dv += p^T dy
-//! dq = scale ds k                     dk += scale ds^T q
+//! ds = p (dp - sum_u p dp)            dv = sum over tiles of p^T dy
+//! dq = scale ds k                     dk = scale sum over tiles of ds^T q
 //! ```
 
-use super::{Heads, Inputs, TILE, Turned};
+use super::{Heads, Inputs, Keys, TILE};
 use crate::{
     exp::exp,
-    gemm::{Matrix, MatrixMut, Output, product},
-    reduce::{add, sum_of},
+    gemm::{Matrix, MatrixMut, Output, Packed, product},
+    number::Number,
+    reduce::{add, scaled, sum_of},
     rope::Rotation,
     vector::vectorised,
 };
 
-/// Gradients of the three inputs, in their layouts; all zero at first.
+/// Gradients of the three inputs, in their layouts; written, not added to.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct Gradients<'a, N> {
     /// `[t, h, nope+rope]`.
-    pub q: &'a mut [f32],
+    pub q: &'a mut [N],
     /// `[t, h, nope+value]`.
-    pub kv: &'a mut [f32],
+    pub kv: &'a mut [N],
     /// `[t, rope]`.
-    pub k_rope: &'a mut [f32],
+    pub k_rope: &'a mut [N],
 }
 
-/// Adds the gradients of the inputs to `dx`, given those of `y` and the saved log-sum-exps.
-pub fn backward(
+/// Sums of one head of one sequence, in f32 until all tiles are through.
+struct Sums {
+    /// Still turned: `[s, nope+rope]`.
+    dq: Vec<f32>,
+    /// Still turned: `[s, nope+rope]`.
+    dk: Vec<f32>,
+    /// `[s, value]`.
+    dv: Vec<f32>,
+    /// Of all heads so far, still turned: `[s, rope]`.
+    dk_rope: Vec<f32>,
+}
+
+/// Scores of one tile and their gradients, in f32 and as factors of products.
+struct Scores<N> {
+    p: Vec<f32>,
+    ds: Vec<f32>,
+    factor: Vec<N>,
+}
+
+/// What the products of a head share: the packed forms of its keys and values.
+struct Factors {
+    k: Packed,
+    k_turned: Packed,
+    v_turned: Packed,
+}
+
+/// Writes the gradients of the inputs, given those of `y` and the saved log-sum-exps.
+pub fn backward<N: Number>(
     heads: &Heads,
     rotation: &Rotation,
     sequence: usize,
-    x: Inputs<'_>,
+    x: Inputs<'_, N>,
     log_sums: &[f32],
-    dy: &[f32],
-    mut dx: Gradients<'_>,
+    dy: &[N],
+    mut dx: Gradients<'_, N>,
 ) {
-    let mut turned = Turned::new(heads, sequence);
-    let mut dk = vec![0.0; sequence * heads.key()];
-    let mut scores = vec![0.0; TILE.min(sequence) * sequence];
-    let mut dscores = scores.clone();
+    let mut keys = Keys::new(heads, sequence);
+    let wide = |width: usize| vec![0.0; sequence * width];
+    let (key, value, rope) = (heads.key(), heads.value, heads.rope);
+    let mut sums = Sums { dq: wide(key), dk: wide(key), dv: wide(value), dk_rope: wide(rope) };
+    let p = wide(TILE.min(sequence));
+    let mut scores = Scores { ds: p.clone(), factor: vec![N::ZERO; p.len()], p };
     let tokens = log_sums.len() / heads.heads;
     for start in (0..tokens).step_by(sequence) {
-        turned.load_sequence(heads, rotation, x, start);
+        keys.load_sequence(heads, rotation, x, start);
+        sums.dk_rope.fill(0.0);
         for head in 0..heads.heads {
-            turned.load_head(heads, rotation, x, start, head);
-            dk.fill(0.0);
+            keys.load_head(heads, rotation, x, start, head);
+            let k = keys.k();
+            let v = x.v(heads, sequence, start, head);
+            let k_turned = Packed::new(k.transposed());
+            let v_turned = Packed::new(v.transposed());
+            let factors = Factors { k: Packed::new(k), k_turned, v_turned };
+            sums.dk.fill(0.0);
+            sums.dv.fill(0.0);
             for first in (0..sequence).step_by(TILE) {
                 let rows = TILE.min(sequence - first);
                 let tile = Tile { heads, start, head, first, rows };
-                let scores = &mut scores[..rows * (first + rows)];
-                let dscores = &mut dscores[..rows * (first + rows)];
-                tile.probabilities(&turned, log_sums, scores);
-                tile.through_values(x.kv, scores, dy, dscores, dx.kv);
-                tile.through_scores(&turned, dscores, dx.q, &mut dk);
+                tile.probabilities(&keys, &factors, log_sums, &mut scores);
+                tile.through_values(&factors, dy, &mut scores, &mut sums);
+                tile.through_scores(&keys, &factors, &scores, &mut sums);
             }
-            put_back(heads, rotation, start, head, &dk, &mut dx);
+            put_back(heads, rotation, start, head, &mut sums, &mut dx);
         }
-        turn_keys_back(heads, rotation, start, sequence, dx.k_rope);
+        let to = &mut dx.k_rope[start * rope..][..sequence * rope];
+        let rows = sums.dk_rope.chunks_exact_mut(rope.max(1));
+        rows.enumerate().for_each(|(position, row)| rotation.turn_back(position, row));
+        scaled(&sums.dk_rope, 1.0, to);
     }
 }
 
@@ -75,51 +112,68 @@ impl Tile<'_> {
         self.first + self.rows
     }
 
-    fn probabilities(&self, turned: &Turned, log_sums: &[f32], scores: &mut [f32]) {
-        let (key, keys) = (self.heads.key(), self.keys());
-        let q = Matrix::new(&turned.q[self.first * key..], self.rows, key);
-        let k = Matrix::new(&turned.k, keys, key).transposed();
-        let out = MatrixMut::new(scores, self.rows, keys);
+    /// Scores in the tile.
+    fn held(&self) -> usize {
+        self.rows * self.keys()
+    }
+
+    /// Writes `p`, also as a factor.
+    fn probabilities<N: Number>(
+        &self,
+        keys: &Keys<N>,
+        factors: &Factors,
+        log_sums: &[f32],
+        scores: &mut Scores<N>,
+    ) {
+        let (count, p) = (self.keys(), &mut scores.p[..self.held()]);
+        let q = keys.q().rows(self.first..count);
+        let out = MatrixMut::new(p, self.rows, count);
+        let k = factors.k_turned.part(self.heads.key(), count);
         product(out, Output::Write, self.heads.scale, q, k);
         let from = (self.start + self.first) * self.heads.heads + self.head;
         let log_sums = log_sums[from..].iter().step_by(self.heads.heads);
-        for (row, (scores, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
-            exponentials(scores, self.first + row + 1, *log_sum);
+        for (row, (p, log_sum)) in p.chunks_exact_mut(count).zip(log_sums).enumerate() {
+            exponentials(p, self.first + row + 1, *log_sum);
         }
+        scaled(p, 1.0, &mut scores.factor[..self.held()]);
     }
 
     /// Makes `ds` from `p` and `dy`, and adds to `dv`.
-    fn through_values(
+    fn through_values<N: Number>(
         &self,
-        kv: &[f32],
-        scores: &[f32],
-        dy: &[f32],
-        dscores: &mut [f32],
-        dkv: &mut [f32],
+        factors: &Factors,
+        dy: &[N],
+        scores: &mut Scores<N>,
+        sums: &mut Sums,
     ) {
-        let Heads { heads, nope, value, .. } = *self.heads;
-        let (rows, keys, width) = (self.rows, self.keys(), self.heads.kv_width());
-        let from = self.start * width + self.head * (nope + value) + nope;
-        let v = Matrix::strided(&kv[from..], keys, value, width);
+        let Heads { heads, value, .. } = *self.heads;
+        let (rows, keys, held) = (self.rows, self.keys(), self.held());
         let at = (self.start + self.first) * heads * value + self.head * value;
-        let dy = Matrix::strided(&dy[at..], rows, value, heads * value);
-        let p = Matrix::new(scores, rows, keys);
-        let dv = MatrixMut::strided(&mut dkv[from..], keys, value, width);
+        let dy = Matrix::of(N::values(&dy[at..]), rows, value, heads * value);
+        let p = Matrix::of(N::values(&scores.factor[..held]), rows, keys, keys);
+        let dv = MatrixMut::new(&mut sums.dv, keys, value);
         product(dv, Output::Add, 1.0, p.transposed(), dy);
-        product(MatrixMut::new(dscores, rows, keys), Output::Write, 1.0, dy, v.transposed());
-        through_softmax(scores, dscores, keys, self.first);
+        let ds = &mut scores.ds[..held];
+        let out = MatrixMut::new(ds, rows, keys);
+        product(out, Output::Write, 1.0, dy, factors.v_turned.part(value, keys));
+        through_softmax(&scores.p[..held], ds, keys, self.first);
+        scaled(ds, 1.0, &mut scores.factor[..held]);
     }
 
-    /// Writes `dq`, still turned, and adds to `dk`.
-    fn through_scores(&self, turned: &Turned, dscores: &[f32], dq: &mut [f32], dk: &mut [f32]) {
-        let (key, rows, keys, heads) = (self.heads.key(), self.rows, self.keys(), self.heads.heads);
-        let ds = Matrix::new(dscores, rows, keys);
-        let at = ((self.start + self.first) * heads + self.head) * key;
-        let dq = MatrixMut::strided(&mut dq[at..], rows, key, heads * key);
-        product(dq, Output::Write, self.heads.scale, ds, Matrix::new(&turned.k, keys, key));
-        let q = Matrix::new(&turned.q[self.first * key..], rows, key);
-        let dk = MatrixMut::new(dk, keys, key);
-        product(dk, Output::Add, self.heads.scale, ds.transposed(), q);
+    /// Writes `dq` and adds to `dk`, both still turned.
+    fn through_scores<N: Number>(
+        &self,
+        turned: &Keys<N>,
+        factors: &Factors,
+        scores: &Scores<N>,
+        sums: &mut Sums,
+    ) {
+        let (key, rows, keys, scale) = (self.heads.key(), self.rows, self.keys(), self.heads.scale);
+        let ds = Matrix::of(N::values(&scores.factor[..self.held()]), rows, keys, keys);
+        let dq = MatrixMut::new(&mut sums.dq[self.first * key..], rows, key);
+        product(dq, Output::Write, scale, ds, factors.k.part(keys, key));
+        let dk = MatrixMut::new(&mut sums.dk, keys, key);
+        product(dk, Output::Add, scale, ds.transposed(), turned.q().rows(self.first..keys));
     }
 }
 
@@ -143,35 +197,24 @@ vectorised! {
     }
 }
 
-/// Turns a head's `dq` back and hands its `dk` to `dkv` and to the shared `dk_rope`.
-fn put_back(
+/// Turns a head's `dq` back, and hands its sums to `dx` and to the shared `dk_rope`.
+fn put_back<N: Number>(
     heads: &Heads,
     rotation: &Rotation,
     start: usize,
     head: usize,
-    dk: &[f32],
-    dx: &mut Gradients<'_>,
+    sums: &mut Sums,
+    dx: &mut Gradients<'_, N>,
 ) {
-    let (nope, rope, key) = (heads.nope, heads.rope, heads.key());
-    for (position, dk) in dk.chunks_exact(key).enumerate() {
+    let (nope, rope, key, value) = (heads.nope, heads.rope, heads.key(), heads.value);
+    for (position, dk) in sums.dk.chunks_exact(key).enumerate() {
         let token = start + position;
-        let q = (token * heads.heads + head) * key + nope;
-        rotation.turn_back(position, &mut dx.q[q..][..rope]);
-        let kv = token * heads.kv_width() + head * (nope + heads.value);
-        dx.kv[kv..][..nope].copy_from_slice(&dk[..nope]);
-        add(&mut dx.k_rope[token * rope..][..rope], &dk[nope..]);
-    }
-}
-
-fn turn_keys_back(
-    heads: &Heads,
-    rotation: &Rotation,
-    start: usize,
-    sequence: usize,
-    dk_rope: &mut [f32],
-) {
-    for position in 0..sequence {
-        let at = (start + position) * heads.rope;
-        rotation.turn_back(position, &mut dk_rope[at..][..heads.rope]);
+        let dq = &mut sums.dq[position * key..][..key];
+        rotation.turn_back(position, &mut dq[nope..]);
+        scaled(dq, 1.0, &mut dx.q[(token * heads.heads + head) * key..][..key]);
+        let kv = &mut dx.kv[token * heads.kv_width() + head * (nope + value)..][..nope + value];
+        scaled(&dk[..nope], 1.0, &mut kv[..nope]);
+        scaled(&sums.dv[position * value..][..value], 1.0, &mut kv[nope..]);
+        add(&mut sums.dk_rope[position * rope..][..rope], &dk[nope..]);
     }
 }

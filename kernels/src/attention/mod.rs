@@ -8,7 +8,8 @@
 //!
 //! `q` is `[t, h, nope+rope]`, `kv` is `[t, h, nope+value]`, `k_rope` is `[t, rope]`, `y` is
 //! `[t, h, value]`. A tile of scores has 64 rows and as many columns as there are keys so far, so
-//! the softmax of a row is exact and nothing of size `t x t` exists. What is saved for the
+//! the softmax of a row is exact and nothing of size `t x t` exists. Keys and values are packed
+//! once for all tiles of a head; products are in the format of the inputs, the softmax in F32. What is saved for the
 //! gradient is the log-sum-exp of each (token, head), as in Dao, arXiv:2307.08691, section 3.1.
 
 mod backward;
@@ -23,7 +24,14 @@ pub use self::{
     forward::forward,
 };
 
-use crate::{exp::exp, reduce::max_of, reduce::sum_of, rope::Rotation, vector::vectorised};
+use crate::{
+    exp::exp,
+    gemm::Matrix,
+    number::Number,
+    reduce::{max_of, sum_of},
+    rope::Rotation,
+    vector::vectorised,
+};
 
 /// Query rows worked on at a time.
 const TILE: usize = 64;
@@ -57,31 +65,60 @@ impl Heads {
 
 /// What attention reads; not yet turned.
 #[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
+pub struct Inputs<'a, N> {
     /// `[t, h, nope+rope]`.
-    pub q: &'a [f32],
+    pub q: &'a [N],
     /// `[t, h, nope+value]`.
-    pub kv: &'a [f32],
+    pub kv: &'a [N],
     /// `[t, rope]`.
-    pub k_rope: &'a [f32],
+    pub k_rope: &'a [N],
+}
+
+impl<'a, N: Number> Inputs<'a, N> {
+    /// Values of one head of the sequence that begins at token `start`: `[s, value]`.
+    fn v(&self, heads: &Heads, sequence: usize, start: usize, head: usize) -> Matrix<'a> {
+        let from = start * heads.kv_width() + head * (heads.nope + heads.value) + heads.nope;
+        Matrix::of(N::values(&self.kv[from..]), sequence, heads.value, heads.kv_width())
+    }
 }
 
 /// Queries and keys of one head of one sequence, turned and side by side: `[s, nope+rope]`.
-struct Turned {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    k_rope: Vec<f32>,
+struct Keys<N> {
+    q: Vec<N>,
+    k: Vec<N>,
+    /// The part of the keys that all heads share, turned: `[s, rope]`.
+    k_rope: Vec<N>,
+    sequence: usize,
 }
 
-impl Turned {
+impl<N: Number> Keys<N> {
     fn new(heads: &Heads, sequence: usize) -> Self {
-        let values = vec![0.0; sequence * heads.key()];
-        Turned { q: values.clone(), k: values, k_rope: Vec::new() }
+        let values = vec![N::ZERO; sequence * heads.key()];
+        Keys { q: values.clone(), k: values, k_rope: Vec::new(), sequence }
+    }
+
+    fn q(&self) -> Matrix<'_> {
+        self.matrix(&self.q)
+    }
+
+    fn k(&self) -> Matrix<'_> {
+        self.matrix(&self.k)
+    }
+
+    fn matrix<'a>(&self, values: &'a [N]) -> Matrix<'a> {
+        let key = values.len() / self.sequence;
+        Matrix::of(N::values(values), self.sequence, key, key)
     }
 
     /// Turns the shared part of the keys of the sequence that begins at token `start`.
-    fn load_sequence(&mut self, heads: &Heads, rotation: &Rotation, x: Inputs<'_>, start: usize) {
-        let values = self.q.len() / heads.key() * heads.rope;
+    fn load_sequence(
+        &mut self,
+        heads: &Heads,
+        rotation: &Rotation,
+        x: Inputs<'_, N>,
+        start: usize,
+    ) {
+        let values = self.sequence * heads.rope;
         self.k_rope.clear();
         self.k_rope.extend_from_slice(&x.k_rope[start * heads.rope..][..values]);
         for (position, k) in self.k_rope.chunks_exact_mut(heads.rope.max(1)).enumerate() {
@@ -94,7 +131,7 @@ impl Turned {
         &mut self,
         heads: &Heads,
         rotation: &Rotation,
-        x: Inputs<'_>,
+        x: Inputs<'_, N>,
         start: usize,
         head: usize,
     ) {

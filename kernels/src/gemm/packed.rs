@@ -1,7 +1,7 @@
 //! A right factor that is packed once and used many times, as weights are within a step.
 
 use super::{
-    Matrix,
+    Matrix, Right,
     isa::Isa,
     lines::Lines,
     walk::{Precision, pack},
@@ -27,6 +27,17 @@ impl Packed {
         let precision = Precision::of(isa, matrix.is_bf16());
         let (rows, cols) = (matrix.layout.rows, matrix.layout.cols);
         Packed { isa, precision, rows, cols, panels: pack(isa, precision, matrix) }
+    }
+
+    /// The first rows and columns as a right factor.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn part(&self, rows: usize, cols: usize) -> Right<'_> {
+        let fits = rows <= self.rows && cols <= self.cols;
+        assert!(fits, "[{rows}, {cols}] of a packed [{}, {}]", self.rows, self.cols);
+        Right::Packed { packed: self, rows, cols }
     }
 
     /// Bytes held.

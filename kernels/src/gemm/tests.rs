@@ -90,7 +90,7 @@ fn run(isa: Isa, factors: &Factors, is_bf16: bool, is_packed: bool) -> Vec<f32> 
     let a = view(values(&a, &narrow_a), *m, *k, turned.0, *gap);
     let b = view(values(&b, &narrow_b), *k, *n, turned.1, *gap);
     let packed = is_packed.then(|| Packed::with(isa, b));
-    let b = packed.as_ref().map_or(Right::Plain(b), Right::Packed);
+    let b = packed.as_ref().map_or(Right::Plain(b), Right::from);
     let mut c = vec![7.0; m * (n + gap)];
     for (output, alpha) in [(Output::Write, 2.0), (Output::Add, 1.0)] {
         let c = MatrixMut::strided(&mut c, *m, *n, n + gap);
@@ -192,6 +192,31 @@ fn a_rounded_output_is_the_nearest_of_the_sum() {
     product(MatrixMut::rounded(&mut c, m, n, n), Output::Add, 1.0, a, b);
     let twice: Vec<f32> = exact.iter().zip(&narrow(&exact)).map(|(x, c)| c.to_f32() + x).collect();
     assert_eq!(c, narrow(&twice));
+}
+
+#[test]
+fn a_part_of_a_packed_factor_is_as_if_there_were_nothing_else() {
+    for is_bf16 in [false, true] {
+        let (rows, cols, all) =
+            (37, 41, Case { m: 20, n: 70, k: 600, turned: (false, true), gap: 0 });
+        for isa in self::all() {
+            let factors = Factors::new(all, 11);
+            let narrow = (narrow(&factors.a), narrow(&factors.b));
+            let values =
+                |wide, narrow| if is_bf16 { Values::Bf16(narrow) } else { Values::F32(wide) };
+            let a = Matrix::of(values(&factors.a, &narrow.0), all.m, rows, all.k);
+            let b = Matrix::of(values(&factors.b, &narrow.1), all.k, all.n, all.n);
+            let packed = Packed::with(isa, b);
+            let run = |b: Right<'_>| {
+                let mut c = vec![0.0; all.m * cols];
+                let out = MatrixMut::new(&mut c, all.m, cols);
+                walk::product(isa, Area::Whole, out, Output::Write, 1.0, a, b);
+                c
+            };
+            let part = Matrix::of(values(&factors.b, &narrow.1), rows, cols, all.n);
+            assert_eq!(run(packed.part(rows, cols)), run(part.into()), "{isa}");
+        }
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ pub(super) fn product(
     }
     let (isa, precision) = match b {
         Right::Plain(b) => (isa, Precision::of(isa, a.is_bf16() && b.is_bf16())),
-        Right::Packed(packed) => (packed.isa, packed.precision),
+        Right::Packed { packed, .. } => (packed.isa, packed.precision),
     };
     let fits = precision == Precision::F32 || a.is_bf16();
     assert!(fits, "a packed factor of BF16 has a left factor of BF16");
@@ -165,15 +165,18 @@ pub(super) fn pack(isa: Isa, precision: Precision, b: Matrix<'_>) -> Lines {
 
 fn walk<K: Kernel>(kernel: &K, area: Area, target: Target<'_>, a: Matrix<'_>, b: Right<'_>) {
     let (panels, depth) = (target.layout.cols.div_ceil(PANEL), a.layout.cols);
-    let (len, part) = (kernel.panel_len(depth), kernel.panel_len(depth.min(PART)));
+    let packed_depth = if let Right::Packed { packed, .. } = b { packed.rows } else { depth };
+    let (len, part) = (kernel.panel_len(packed_depth), kernel.panel_len(depth.min(PART)));
     let group = (GROUP / (part * size_of::<K::Number>()).max(1)).clamp(1, panels);
     let size = block_size(target.layout.rows, kernel.rows());
     SCRATCH.with_borrow_mut(|Scratch { band, panels: scratch, tiles }| {
-        let mut way = Way { kernel, area, target, a, size, band, tiles };
+        let mut way = Way { kernel, area, target, a, size, len, band, tiles };
         for first in (0..panels).step_by(group) {
             let group = first..panels.min(first + group);
             match &b {
-                Right::Packed(b) => way.through(group, &b.panels.get()[first * len..]),
+                Right::Packed { packed, .. } => {
+                    way.through(group, &packed.panels.get()[first * len..]);
+                }
                 Right::Plain(b) => {
                     pack_group(kernel, b, group.clone(), scratch);
                     way.through(group, scratch.get());
@@ -191,6 +194,8 @@ struct Way<'a, K> {
     a: Matrix<'a>,
     /// Rows of a block.
     size: usize,
+    /// Numbers of a panel over the whole depth.
+    len: usize,
     band: &'a mut Lines,
     tiles: &'a mut Vec<Tile>,
 }
@@ -221,8 +226,8 @@ impl<K: Kernel> Way<'_, K> {
         group: Range<usize>,
         panels: &[K::Number],
     ) {
-        let (depth, size) = (self.a.layout.cols, self.size);
-        let (len, skipped) = (self.kernel.panel_len(depth), self.kernel.panel_len(part.start));
+        let (depth, size, len) = (self.a.layout.cols, self.size, self.len);
+        let skipped = self.kernel.panel_len(part.start);
         let rows = Strip::of_rows(&self.a, band.clone(), part.clone());
         self.kernel.pack_band(&rows, size, self.band);
         for (number, first) in band.clone().step_by(size).enumerate() {
