@@ -184,19 +184,7 @@ pub enum Verb {
         data: Option<PathBuf>,
     },
     /// Measure the speed of training.
-    Bench {
-        #[command(flatten)]
-        job: JobArguments,
-        /// Steps that are measured, after two that warm up.
-        #[arg(long, default_value = "10")]
-        steps: NonZeroUsize,
-        /// Sequences of a step.
-        #[arg(long, default_value_t = 8)]
-        sequences: usize,
-        /// Tokens of a sequence.
-        #[arg(long, default_value_t = 256)]
-        context: usize,
-    },
+    Bench(BenchArguments),
     /// Let a trained model write.
     Generate {
         /// Folder of a run, a checkpoint or an export.
@@ -261,4 +249,26 @@ pub enum Verb {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// What is measured.
+#[derive(Args)]
+pub struct BenchArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Steps that are measured, after two that warm up.
+    #[arg(long, default_value = "10")]
+    pub steps: NonZeroUsize,
+    /// Sequences of a step.
+    #[arg(long, default_value_t = 8)]
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    #[arg(long, default_value_t = 256)]
+    pub context: usize,
+    /// Measure every part of a step against its floor, too.
+    #[arg(long)]
+    pub parts: bool,
+    /// Measure matrix products alone.
+    #[arg(long, conflicts_with = "parts")]
+    pub products: bool,
 }

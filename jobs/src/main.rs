@@ -19,8 +19,8 @@ use jobs::{
 };
 
 use crate::arguments::{
-    Arguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments, SearchArguments,
-    Verb, VizArguments,
+    Arguments, BenchArguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments,
+    SearchArguments, Verb, VizArguments,
 };
 
 /// Two jobs differ, and the user asked for a code that says so.
@@ -130,10 +130,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             let job = loaded(job)?.job;
             return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
         }
-        Verb::Bench { job, steps, sequences, context } => {
-            let size = bench::Size { sequences, context, steps };
-            return Ok(bench::bench(&loaded(job)?.job, size, json)?);
-        }
+        Verb::Bench(asked) => return measured(asked, json),
         Verb::Generate { from, prompt, tokens, temperature, top_p, seed } => {
             let taste = sample::Taste { tokens, temperature, top_p, seed };
             return Ok(sample::generate(&from, &prompt, &taste, json)?);
@@ -159,6 +156,18 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     };
     print!("{text}");
     Ok(0)
+}
+
+fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
+    let BenchArguments { job, steps, sequences, context, parts, products } = asked;
+    let size = bench::Size { sequences, context, steps };
+    let job = loaded(job)?.job;
+    if products {
+        bench::products(json);
+        return Ok(0);
+    }
+    let bench = if parts { bench::parts } else { bench::bench };
+    Ok(bench(&job, size, json)?)
 }
 
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {

@@ -183,7 +183,10 @@ impl Cluster {
         self.step += 1;
         self.loader.do_send(Load);
         let records = std::mem::take(&mut self.records);
-        self.tell_all(&Message::Step { record: records.then_some(begin) });
+        if records {
+            self.tell_all(&Message::Record { since: begin });
+        }
+        self.tell_all(&Message::Step);
         let mut tally = Tally::new(&self.brief, self.step);
         while !tally.is_complete() {
             match self.receive()? {

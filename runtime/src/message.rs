@@ -15,11 +15,14 @@ use crate::verdict::Verdict;
 #[derive(actix::Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub enum Message {
-    /// Start of a step: run the program, then the optimizer phase.
-    Step {
-        /// Begin of the step, if it is to be recorded.
-        record: Option<Instant>,
+    /// The next step is to be recorded; everybody has this before anybody begins the step, so that
+    /// no early cargo is missed.
+    Record {
+        /// Begin of the step.
+        since: Instant,
     },
+    /// Start of a step: run the program, then the optimizer phase.
+    Step,
     /// Tokens of a microbatch, from the loader to the stages that read them.
     Unit {
         /// Position in the actor's row of units.

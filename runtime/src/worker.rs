@@ -136,10 +136,8 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Step { record } => {
-                self.recorder = record.map(|since| Recorder::new(since, self.me));
-                self.start_step();
-            }
+            Message::Record { since } => self.recorder = Some(Recorder::new(since, self.me)),
+            Message::Step => self.start_step(),
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
             }

@@ -1,5 +1,8 @@
 //! `bench`: tokens per second of training, with the data in memory.
 
+mod parts;
+mod products;
+
 use std::num::NonZeroUsize;
 
 use graphs::{ModelGraph, Plan, plan::Batch};
@@ -13,6 +16,8 @@ use crate::{
     memory, prepare,
     view::progress::{bytes, grouped},
 };
+
+pub use self::{parts::parts, products::products};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -31,30 +36,13 @@ pub struct Size {
 ///
 /// A plan that does not fit, a failing actor.
 pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
-    let network = prepare::network(job)?;
-    let plan = plan(job, &network.graph, size)?;
-    memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
     let steps = size.steps.get();
-    let vocab = prepare::vocabulary(&network.graph);
-    let tokens = plan.batch.tokens();
-    let feed = Recorded {
-        steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
-        next: 0,
-    };
-    let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
-    for _ in 0..2 {
-        cluster.step()?;
-    }
-    let reports: Vec<StepReport> = (0..steps).map(|_| cluster.step()).collect::<Result<_, _>>()?;
-    let median = |of: fn(&StepReport) -> f64| {
-        let mut values: Vec<f64> = reports.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let seconds = median(|report| report.step_seconds);
-    let share = median(|report| report.matmul_share);
+    let tokens = size.sequences * size.context;
+    let reports = reports(job, size)?;
+    let seconds = reports.median(|report| report.step_seconds);
+    let share = reports.median(|report| report.matmul_share);
     let rate = tokens as f64 / seconds;
-    let memory = median(|report| report.memory_bytes as f64) as usize;
+    let memory = reports.median(|report| report.memory_bytes as f64) as usize;
     if as_json {
         let answer = json!({
             "schema": 1,
@@ -62,7 +50,7 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
             "tokens_per_second": rate,
             "step_seconds": seconds,
             "matmul_share": share,
-            "bubble": median(|report| report.bubble),
+            "bubble": reports.median(|report| report.bubble),
             "memory_bytes": memory,
             "steps": steps,
         });
@@ -77,6 +65,36 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
         println!("{} held at most", bytes(memory));
     }
     Ok(0)
+}
+
+/// What was measured, step by step.
+struct Reports(Vec<StepReport>);
+
+impl Reports {
+    fn median(&self, of: fn(&StepReport) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.0.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    }
+}
+
+/// Trains on random tokens, two steps to warm up and those that count.
+fn reports(job: &Job, size: Size) -> Result<Reports, Failure> {
+    let network = prepare::network(job)?;
+    let plan = plan(job, &network.graph, size)?;
+    memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
+    let vocab = prepare::vocabulary(&network.graph);
+    let tokens = plan.batch.tokens();
+    let feed = Recorded {
+        steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
+        next: 0,
+    };
+    let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
+    for _ in 0..2 {
+        cluster.step()?;
+    }
+    let reports = (0..size.steps.get()).map(|_| cluster.step()).collect::<Result<_, _>>()?;
+    Ok(Reports(reports))
 }
 
 /// The job's plan for a batch of the given size.

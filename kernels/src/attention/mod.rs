@@ -9,8 +9,9 @@
 //! `q` is `[t, h, nope+rope]`, `kv` is `[t, h, nope+value]`, `k_rope` is `[t, rope]`, `y` is
 //! `[t, h, value]`. A tile of scores has 64 rows and as many columns as there are keys so far, so
 //! the softmax of a row is exact and nothing of size `t x t` exists. Keys and values are packed
-//! once for all tiles of a head; products are in the format of the inputs, the softmax in F32. What is saved for the
-//! gradient is the log-sum-exp of each (token, head), as in Dao, arXiv:2307.08691, section 3.1.
+//! once for all tiles of a head; products are in the format of the inputs, the softmax in F32.
+//! What is saved for the gradient is the log-sum-exp of each (token, head), as in Dao,
+//! arXiv:2307.08691, section 3.1.
 
 mod backward;
 mod decode;

@@ -175,6 +175,10 @@ struct Factors {
 }
 
 /// Multiplies so many rows of a block by a panel.
+///
+/// # Safety
+///
+/// The processor has the instruction; block and panel hold what the layout says, the tile its rows.
 type Micro = unsafe fn(factors: Factors, tile: *mut f32);
 
 macro_rules! micros {
@@ -186,6 +190,11 @@ macro_rules! micros {
 
 micros!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 
+/// As [`Micro`] says, two vectors for each row.
+///
+/// # Safety
+///
+/// As of [`Micro`].
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn micro<const ROWS: usize, const IS_ACROSS: bool>(factors: Factors, tile: *mut f32) {
     let Factors { pairs, block, panel, is_first } = factors;

@@ -85,7 +85,7 @@ impl Isa {
     }
 
     /// What the products use: [`chosen`](Self::chosen), or the fastest if that is in error.
-    pub(super) fn best() -> Isa {
+    pub fn best() -> Isa {
         Isa::chosen().unwrap_or_else(|_| Isa::available()[0])
     }
 }

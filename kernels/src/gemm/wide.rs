@@ -34,6 +34,10 @@ struct Factors {
 }
 
 /// Multiplies so many rows of a block by a panel.
+///
+/// # Safety
+///
+/// The processor has the instructions; block and panel hold what the layout says, the tile its rows.
 type Micro = unsafe fn(factors: Factors, tile: *mut f32);
 
 /// The kernel; one function for every number of rows and both ways.
@@ -211,6 +215,10 @@ mod avx512 {
     micros!(micro, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 
     /// As [`Micro`](super::Micro) says, two vectors for each row.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Micro`](super::Micro).
     #[target_feature(enable = "avx512f")]
     unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
         let Factors { depth, block, panel, is_first } = factors;
@@ -285,6 +293,10 @@ mod avx2 {
     micros!(micro, 1 2 3 4 5 6);
 
     /// As [`Micro`](super::Micro) says, two vectors for each row at a time.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Micro`](super::Micro).
     #[target_feature(enable = "avx2,fma")]
     unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
         // SAFETY: the caller vouches for the memory.
@@ -298,6 +310,10 @@ mod portable {
     micros!(micro, 1 2 3 4);
 
     /// As [`Micro`](super::Micro) says, for any processor.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Micro`](super::Micro).
     unsafe fn micro<const ROWS: usize, const ACROSS: bool>(factors: Factors, tile: *mut f32) {
         let fused = |a: f32, b: f32, sum: f32| {
             // Where it is no instruction, `mul_add` is a slow call.
