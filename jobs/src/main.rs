@@ -19,8 +19,8 @@ use jobs::{
 };
 
 use crate::arguments::{
-    Arguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments, SearchArguments,
-    Verb, VizArguments,
+    Arguments, BenchArguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments,
+    SearchArguments, Verb, VizArguments,
 };
 
 /// Keeps freed memory for the next tensor of the same size; the system's allocator gives it back
@@ -134,13 +134,10 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             let job = loaded(job)?.job;
             return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
         }
-        Verb::Bench { job, steps, sequences, context } => {
-            let size = bench::Size { sequences, context, steps };
-            return Ok(bench::bench(&loaded(job)?.job, size, json)?);
-        }
-        Verb::Generate { from, prompt, tokens, temperature, top_p, seed } => {
-            let taste = sample::Taste { tokens, temperature, top_p, seed };
-            return Ok(sample::generate(&from, &prompt, &taste, json)?);
+        Verb::Bench(asked) => return measured(asked, json),
+        Verb::Generate { from, prompt, tokens, temperature, top_p, seed, samples, precision } => {
+            let taste = sample::Taste { tokens, temperature, top_p, seed, samples };
+            return Ok(sample::generate(&from, &prompt, &taste, precision.dtype(), json)?);
         }
         Verb::Import { from } => import::import(&from, json)?,
         Verb::Eval { from, file, tokens } => {
@@ -178,6 +175,17 @@ fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
         Some(file) => plan::save(&loaded, &command, &file)?,
         None => plan::plan(&loaded, level, &plan::Asked { profile, advice }, json)?,
     })
+}
+
+/// Measures how quickly a job's model is trained, or writes.
+fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
+    let BenchArguments { steps, sequences, context, batch, prompt_tokens, new_tokens, .. } = asked;
+    let job = loaded(asked.job)?.job;
+    if asked.generate {
+        let size = bench::writing::Size { batch, prompt_tokens, new_tokens };
+        return Ok(bench::writing::bench(&job, size, json)?);
+    }
+    Ok(bench::bench(&job, bench::Size { sequences, context, steps }, json)?)
 }
 
 /// Looks for plans.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use self::{
     backward::{Gradients, backward},
-    decode::{Cache, decode},
+    decode::{Cache, Scratch},
     forward::forward,
 };
 
