@@ -17,7 +17,7 @@ use crate::vector::vectorised;
 const BLOCK: usize = 32;
 
 /// Columns of a mix that are summed side by side.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 32;
 
 /// Heads that share a look at the cache.
 const HEADS: usize = 4;
@@ -96,14 +96,12 @@ fn score_heads<const N: usize>(
     scores: &mut [f32],
     seen: usize,
 ) {
+    let q: [&[f32]; N] = std::array::from_fn(|head| &q[head * width..][..width]);
     for (block, keys) in keys.chunks_exact(width * BLOCK).enumerate() {
         let mut sums = [[0.0_f32; BLOCK]; N];
-        for (k, keys) in keys.chunks_exact(BLOCK).enumerate() {
-            for (head, sums) in sums.iter_mut().enumerate() {
-                let q = q[head * width + k];
-                for (sum, key) in sums.iter_mut().zip(keys) {
-                    *sum += q * key;
-                }
+        for (k, keys) in keys.as_chunks::<BLOCK>().0.iter().enumerate() {
+            for head in 0..N {
+                add_scaled(&mut sums[head], q[head][k], keys);
             }
         }
         for (head, sums) in sums.iter().enumerate() {
@@ -122,23 +120,35 @@ fn mix_heads<const N: usize>(
     seen: usize,
     mixed: &mut [f32],
 ) {
+    let shares: [&[f32]; N] = std::array::from_fn(|head| &shares[head * seen..][..seen]);
     for first in (0..rank).step_by(COLUMNS) {
         let columns = COLUMNS.min(rank - first);
         let mut sums = [[0.0_f32; COLUMNS]; N];
-        for (u, latent) in latents.chunks_exact(rank).enumerate() {
-            let latent = &latent[first..first + columns];
-            for (head, sums) in sums.iter_mut().enumerate() {
-                let share = shares[head * seen + u];
-                // A known number of columns makes whole vectors.
-                match <&[f32; COLUMNS]>::try_from(latent) {
-                    Ok(latent) => sums.iter_mut().zip(latent).for_each(|(s, x)| *s += share * x),
-                    Err(_) => sums.iter_mut().zip(latent).for_each(|(s, x)| *s += share * x),
+        if columns == COLUMNS {
+            for (u, latent) in latents.chunks_exact(rank).enumerate() {
+                let latent = latent[first..].first_chunk().expect("so many columns");
+                for head in 0..N {
+                    add_scaled(&mut sums[head], shares[head][u], latent);
+                }
+            }
+        } else {
+            for (u, latent) in latents.chunks_exact(rank).enumerate() {
+                for (sums, shares) in sums.iter_mut().zip(shares) {
+                    sums.iter_mut().zip(&latent[first..]).for_each(|(s, x)| *s += shares[u] * x);
                 }
             }
         }
         for (head, sums) in sums.iter().enumerate() {
             mixed[head * rank + first..][..columns].copy_from_slice(&sums[..columns]);
         }
+    }
+}
+
+/// Adds so many times `x`; a known number of columns makes whole vectors.
+#[inline(always)]
+fn add_scaled<const N: usize>(sums: &mut [f32; N], share: f32, x: &[f32; N]) {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        *sum += share * x;
     }
 }
 
