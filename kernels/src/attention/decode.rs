@@ -11,10 +11,7 @@
 //! order of its terms, so a head's bits depend on its text alone.
 
 use super::{Row, softmax};
-use crate::vector::vectorised;
-
-/// Tokens whose scores are summed side by side.
-const BLOCK: usize = 32;
+use crate::{reduce::sum_of, vector::vectorised};
 
 /// Columns of a mix that are summed side by side.
 const COLUMNS: usize = 32;
@@ -23,15 +20,11 @@ const COLUMNS: usize = 32;
 const HEADS: usize = 4;
 
 /// What generation keeps of one text for one attention.
-///
-/// Latents stand there twice, since scores want tokens side by side and mixes want columns.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     tokens: usize,
-    /// Latents and turned keys, `[blocks of 32 tokens][kv_rank + rope][32]`.
-    keys: Vec<f32>,
-    /// Latents `[tokens, kv_rank]`.
-    latents: Vec<f32>,
+    /// Latents after the norm, beside turned keys: `[tokens, kv_rank + rope]`.
+    rows: Vec<f32>,
 }
 
 /// Memory for the scores of one token.
@@ -49,19 +42,13 @@ impl Cache {
 
     /// Bytes of what is kept.
     pub fn bytes(&self) -> usize {
-        4 * (self.keys.len() + self.latents.len())
+        4 * self.rows.len()
     }
 
     /// Adds a token: its latent after the norm and its turned key, as wide as those before.
     pub fn push(&mut self, latent: &[f32], key: &[f32]) {
-        let (width, place) = (latent.len() + key.len(), self.tokens % BLOCK);
-        if place == 0 {
-            self.keys.resize(self.keys.len() + width * BLOCK, 0.0);
-        }
-        let from = self.tokens / BLOCK * width * BLOCK;
-        let columns = self.keys[from..].chunks_exact_mut(BLOCK);
-        columns.zip(latent.iter().chain(key)).for_each(|(column, x)| column[place] = *x);
-        self.latents.extend_from_slice(latent);
+        self.rows.extend_from_slice(latent);
+        self.rows.extend_from_slice(key);
         self.tokens += 1;
     }
 
@@ -73,68 +60,37 @@ impl Cache {
     ///
     /// If there is no token.
     pub fn mix(&self, q: &[f32], scale: f32, scratch: &mut Scratch, mixed: &mut [f32]) {
-        let rank = self.latents.len() / self.tokens;
-        let blocks = self.tokens.div_ceil(BLOCK);
-        let (width, seen) = (self.keys.len() / (blocks * BLOCK), blocks * BLOCK);
+        let width = self.rows.len() / self.tokens;
         let heads = q.len() / width;
-        scratch.scores.resize(heads * seen, 0.0);
+        scratch.scores.resize(heads * self.tokens, 0.0);
         scratch.rows.resize(heads, Row::default());
         let scores = &mut scratch.scores;
-        score(&self.keys, q, width, scale, scores, seen);
-        softmax(scores, seen, self.tokens - 1, heads, &mut scratch.rows);
-        mix(&self.latents, rank, scores, seen, mixed);
-    }
-}
-
-/// Scores of some heads with all blocks.
-#[inline(always)]
-fn score_heads<const N: usize>(
-    keys: &[f32],
-    q: &[f32],
-    width: usize,
-    scale: f32,
-    scores: &mut [f32],
-    seen: usize,
-) {
-    let q: [&[f32]; N] = std::array::from_fn(|head| &q[head * width..][..width]);
-    for (block, keys) in keys.chunks_exact(width * BLOCK).enumerate() {
-        let mut sums = [[0.0_f32; BLOCK]; N];
-        for (k, keys) in keys.as_chunks::<BLOCK>().0.iter().enumerate() {
-            for head in 0..N {
-                add_scaled(&mut sums[head], q[head][k], keys);
-            }
-        }
-        for (head, sums) in sums.iter().enumerate() {
-            let scores = &mut scores[head * seen + block * BLOCK..][..BLOCK];
-            scores.iter_mut().zip(sums).for_each(|(score, sum)| *score = scale * sum);
-        }
+        score(&self.rows, q, width, scale, scores);
+        softmax(scores, self.tokens, self.tokens - 1, heads, &mut scratch.rows);
+        mix(&self.rows, width, scores, mixed);
     }
 }
 
 /// Mixes of some heads, as many columns at a time.
 #[inline(always)]
-fn mix_heads<const N: usize>(
-    latents: &[f32],
-    rank: usize,
-    shares: &[f32],
-    seen: usize,
-    mixed: &mut [f32],
-) {
+fn mix_heads<const N: usize>(rows: &[f32], width: usize, shares: &[f32], mixed: &mut [f32]) {
+    let (seen, rank) = (shares.len() / N, mixed.len() / N);
     let shares: [&[f32]; N] = std::array::from_fn(|head| &shares[head * seen..][..seen]);
     for first in (0..rank).step_by(COLUMNS) {
         let columns = COLUMNS.min(rank - first);
         let mut sums = [[0.0_f32; COLUMNS]; N];
         if columns == COLUMNS {
-            for (u, latent) in latents.chunks_exact(rank).enumerate() {
-                let latent = latent[first..].first_chunk().expect("so many columns");
+            for (u, row) in rows.chunks_exact(width).enumerate() {
+                let row = row[first..].first_chunk().expect("so many columns");
                 for head in 0..N {
-                    add_scaled(&mut sums[head], shares[head][u], latent);
+                    add_scaled(&mut sums[head], shares[head][u], row);
                 }
             }
         } else {
-            for (u, latent) in latents.chunks_exact(rank).enumerate() {
+            for (u, row) in rows.chunks_exact(width).enumerate() {
+                let row = &row[first..][..columns];
                 for (sums, shares) in sums.iter_mut().zip(shares) {
-                    sums.iter_mut().zip(&latent[first..]).for_each(|(s, x)| *s += shares[u] * x);
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += shares[u] * x);
                 }
             }
         }
@@ -153,28 +109,25 @@ fn add_scaled<const N: usize>(sums: &mut [f32; N], share: f32, x: &[f32; N]) {
 }
 
 vectorised! {
-    fn score(keys: &[f32], q: &[f32], width: usize, scale: f32, scores: &mut [f32], seen: usize) {
-        let several = q.chunks(HEADS * width).zip(scores.chunks_mut(HEADS * seen));
-        for (q, scores) in several {
-            if q.len() == HEADS * width {
-                score_heads::<HEADS>(keys, q, width, scale, scores, seen);
-                continue;
-            }
-            for (q, scores) in q.chunks_exact(width).zip(scores.chunks_exact_mut(seen)) {
-                score_heads::<1>(keys, q, width, scale, scores, seen);
+    fn score(rows: &[f32], q: &[f32], width: usize, scale: f32, scores: &mut [f32]) {
+        let seen = rows.len() / width;
+        for (u, row) in rows.chunks_exact(width).enumerate() {
+            for (head, q) in q.chunks_exact(width).enumerate() {
+                scores[head * seen + u] = scale * sum_of(q, row, |q, x| q * x);
             }
         }
     }
 
-    fn mix(latents: &[f32], rank: usize, shares: &[f32], seen: usize, mixed: &mut [f32]) {
-        let several = shares.chunks(HEADS * seen).zip(mixed.chunks_mut(HEADS * rank));
-        for (shares, mixed) in several {
+    fn mix(rows: &[f32], width: usize, shares: &[f32], mixed: &mut [f32]) {
+        let seen = rows.len() / width;
+        let rank = mixed.len() / (shares.len() / seen);
+        for (shares, mixed) in shares.chunks(HEADS * seen).zip(mixed.chunks_mut(HEADS * rank)) {
             if shares.len() == HEADS * seen {
-                mix_heads::<HEADS>(latents, rank, shares, seen, mixed);
+                mix_heads::<HEADS>(rows, width, shares, mixed);
                 continue;
             }
             for (shares, mixed) in shares.chunks_exact(seen).zip(mixed.chunks_exact_mut(rank)) {
-                mix_heads::<1>(latents, rank, shares, seen, mixed);
+                mix_heads::<1>(rows, width, shares, mixed);
             }
         }
     }
