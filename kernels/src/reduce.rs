@@ -4,7 +4,7 @@
 use crate::vector::vectorised;
 
 /// Partial results held side by side: one AVX-512 register.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 #[inline(always)]
 fn join(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
@@ -21,6 +21,12 @@ fn join(mut lanes: [f32; LANES], with: impl Fn(f32, f32) -> f32) -> f32 {
 /// `sum_i term(a[i], b[i])`, for use inside of loops that are already compiled wide.
 #[inline(always)]
 pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    join(partial(a, b, term), |a, b| a + b)
+}
+
+/// The partial sums, one in each lane.
+#[inline(always)]
+fn partial(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
@@ -32,7 +38,29 @@ pub(crate) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f3
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += term(a, b);
     }
-    join(lanes, |a, b| a + b)
+    lanes
+}
+
+/// `sum_i a[i] * rows[row][i]` of sixteen rows, each with the bits of [`sum_of`], for use inside of
+/// loops that are already compiled wide: the partial sums of all rows are joined together.
+#[inline(always)]
+pub(crate) fn dots(a: &[f32], rows: &[f32]) -> [f32; LANES] {
+    let lanes: [[f32; LANES]; LANES] =
+        std::array::from_fn(|row| partial(a, &rows[row * a.len()..][..a.len()], |a, b| a * b));
+    let by_two: [_; 8] = std::array::from_fn(|i| fold::<8>(&lanes[2 * i], &lanes[2 * i + 1]));
+    let by_four: [_; 4] = std::array::from_fn(|i| fold::<4>(&by_two[2 * i], &by_two[2 * i + 1]));
+    let by_eight = [fold::<2>(&by_four[0], &by_four[1]), fold::<2>(&by_four[2], &by_four[3])];
+    fold::<1>(&by_eight[0], &by_eight[1])
+}
+
+/// Joins neighbouring runs of `HALF` lanes, first those of `x`, then those of `y`.
+#[inline(always)]
+fn fold<const HALF: usize>(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
+    let lane = |at: usize| if at < LANES { x[at] } else { y[at - LANES] };
+    std::array::from_fn(|i| {
+        let at = i / HALF * 2 * HALF + i % HALF;
+        lane(at) + lane(at + HALF)
+    })
 }
 
 /// The largest element, for use inside of loops that are already compiled wide.
@@ -85,6 +113,18 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sixteen_dots_at_once_have_the_bits_of_each() {
+        for width in [1, 15, 16, 47, 80] {
+            let values: Vec<f32> =
+                (0..17 * width as u64).map(|i| crate::random::normal(3, i)).collect();
+            let (a, rows) = values.split_at(width);
+            for (together, row) in dots(a, rows).iter().zip(rows.chunks(width)) {
+                assert_eq!(together.to_bits(), dot(a, row).to_bits());
+            }
+        }
+    }
 
     #[test]
     fn every_element_counts_once_whatever_the_length() {

@@ -11,7 +11,10 @@
 //! order of its terms, so a head's bits depend on its text alone.
 
 use super::{Row, softmax};
-use crate::{reduce::sum_of, vector::vectorised};
+use crate::{
+    reduce::{LANES, dots, sum_of},
+    vector::vectorised,
+};
 
 /// Columns of a mix that are summed side by side.
 const COLUMNS: usize = 32;
@@ -111,9 +114,17 @@ fn add_scaled<const N: usize>(sums: &mut [f32; N], share: f32, x: &[f32; N]) {
 vectorised! {
     fn score(rows: &[f32], q: &[f32], width: usize, scale: f32, scores: &mut [f32]) {
         let seen = rows.len() / width;
-        for (u, row) in rows.chunks_exact(width).enumerate() {
+        for (several, rows) in rows.chunks(LANES * width).enumerate() {
             for (head, q) in q.chunks_exact(width).enumerate() {
-                scores[head * seen + u] = scale * sum_of(q, row, |q, x| q * x);
+                let scores = &mut scores[head * seen + several * LANES..];
+                if rows.len() == LANES * width {
+                    let dots = dots(q, rows);
+                    scores.iter_mut().zip(dots).for_each(|(score, dot)| *score = scale * dot);
+                    continue;
+                }
+                for (score, row) in scores.iter_mut().zip(rows.chunks_exact(width)) {
+                    *score = scale * sum_of(q, row, |q, x| q * x);
+                }
             }
         }
     }
