@@ -45,22 +45,32 @@ fn partial(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> [f32; LANES]
 /// loops that are already compiled wide: the partial sums of all rows are joined together.
 #[inline(always)]
 pub(crate) fn dots(a: &[f32], rows: &[f32]) -> [f32; LANES] {
-    let lanes: [[f32; LANES]; LANES] =
-        std::array::from_fn(|row| partial(a, &rows[row * a.len()..][..a.len()], |a, b| a * b));
-    let by_two: [_; 8] = std::array::from_fn(|i| fold::<8>(&lanes[2 * i], &lanes[2 * i + 1]));
-    let by_four: [_; 4] = std::array::from_fn(|i| fold::<4>(&by_two[2 * i], &by_two[2 * i + 1]));
-    let by_eight = [fold::<2>(&by_four[0], &by_four[1]), fold::<2>(&by_four[2], &by_four[3])];
-    fold::<1>(&by_eight[0], &by_eight[1])
+    let mut lanes = [[0.0; LANES]; LANES];
+    for (lanes, row) in lanes.iter_mut().zip(rows.chunks_exact(a.len())) {
+        *lanes = partial(a, row, |a, b| a * b);
+    }
+    for i in 0..8 {
+        lanes[i] = fold::<8>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    for i in 0..4 {
+        lanes[i] = fold::<4>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    for i in 0..2 {
+        lanes[i] = fold::<2>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    fold::<1>(&lanes[0], &lanes[1])
 }
 
 /// Joins neighbouring runs of `HALF` lanes, first those of `x`, then those of `y`.
 #[inline(always)]
 fn fold<const HALF: usize>(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
-    let lane = |at: usize| if at < LANES { x[at] } else { y[at - LANES] };
-    std::array::from_fn(|i| {
+    let mut joined = [0.0; LANES];
+    for (i, joined) in joined.iter_mut().enumerate() {
         let at = i / HALF * 2 * HALF + i % HALF;
-        lane(at) + lane(at + HALF)
-    })
+        let from = if at < LANES { x } else { y };
+        *joined = from[at % LANES] + from[at % LANES + HALF];
+    }
+    joined
 }
 
 /// The largest element, for use inside of loops that are already compiled wide.

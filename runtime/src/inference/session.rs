@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
         self.past.iter().map(|past| past.bytes(text)).sum()
     }
 
-    /// Reads more tokens of some texts; returns the logits `[readings, v]` of the tokens after them.
+    /// Reads more tokens of some texts; returns the logits `[readings, v]` of what comes after.
     ///
     /// # Panics
     ///
