@@ -76,6 +76,41 @@ impl Format {
     }
 }
 
+/// What is measured.
+#[derive(Args)]
+pub struct BenchArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Steps that are measured, after two that warm up.
+    #[arg(long, default_value = "10", conflicts_with = "generate")]
+    pub steps: NonZeroUsize,
+    /// Sequences of a step.
+    #[arg(long, default_value_t = 8, conflicts_with = "generate")]
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    #[arg(long, default_value_t = 256, conflicts_with = "generate")]
+    pub context: usize,
+    /// Write instead of training: new tokens per second over all texts, the likeliest each time,
+    /// with fresh weights. Reading the prompts is not counted.
+    #[arg(long)]
+    pub generate: bool,
+    /// Measure every part of a step against its floor, too.
+    #[arg(long, conflicts_with = "generate")]
+    pub parts: bool,
+    /// Measure matrix products alone.
+    #[arg(long, conflicts_with_all = ["generate", "parts"])]
+    pub products: bool,
+    /// Texts written side by side.
+    #[arg(long, default_value = "1", requires = "generate")]
+    pub batch: NonZeroUsize,
+    /// Tokens of each prompt.
+    #[arg(long, default_value = "16", requires = "generate")]
+    pub prompt_tokens: NonZeroUsize,
+    /// New tokens of each text.
+    #[arg(long, default_value = "64", requires = "generate")]
+    pub new_tokens: NonZeroUsize,
+}
+
 /// What can be done.
 #[derive(Subcommand)]
 pub enum Verb {
@@ -183,7 +218,7 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
-    /// Measure the speed of training.
+    /// Measure the speed of training, or of writing.
     Bench(BenchArguments),
     /// Let a trained model write.
     Generate {
@@ -204,6 +239,12 @@ pub enum Verb {
         /// Key of the random numbers.
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Texts to write, each with random numbers of its own; the first is that of `1`.
+        #[arg(long, default_value = "1")]
+        samples: NonZeroUsize,
+        /// Format in which the model computes.
+        #[arg(long, value_enum, default_value = "f32")]
+        precision: Format,
     },
     /// Print the likelihood of every token of a text after the first.
     Eval {
@@ -249,26 +290,4 @@ pub enum Verb {
         /// The shell.
         shell: Shell,
     },
-}
-
-/// What is measured.
-#[derive(Args)]
-pub struct BenchArguments {
-    #[command(flatten)]
-    pub job: JobArguments,
-    /// Steps that are measured, after two that warm up.
-    #[arg(long, default_value = "10")]
-    pub steps: NonZeroUsize,
-    /// Sequences of a step.
-    #[arg(long, default_value_t = 8)]
-    pub sequences: usize,
-    /// Tokens of a sequence.
-    #[arg(long, default_value_t = 256)]
-    pub context: usize,
-    /// Measure every part of a step against its floor, too.
-    #[arg(long)]
-    pub parts: bool,
-    /// Measure matrix products alone.
-    #[arg(long, conflicts_with = "parts")]
-    pub products: bool,
 }

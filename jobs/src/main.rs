@@ -131,9 +131,9 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
         }
         Verb::Bench(asked) => return measured(asked, json),
-        Verb::Generate { from, prompt, tokens, temperature, top_p, seed } => {
-            let taste = sample::Taste { tokens, temperature, top_p, seed };
-            return Ok(sample::generate(&from, &prompt, &taste, json)?);
+        Verb::Generate { from, prompt, tokens, temperature, top_p, seed, samples, precision } => {
+            let taste = sample::Taste { tokens, temperature, top_p, seed, samples };
+            return Ok(sample::generate(&from, &prompt, &taste, precision.dtype(), json)?);
         }
         Verb::Import { from } => import::import(&from, json)?,
         Verb::Eval { from, file, tokens } => {
@@ -158,18 +158,6 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
     Ok(0)
 }
 
-fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
-    let BenchArguments { job, steps, sequences, context, parts, products } = asked;
-    let size = bench::Size { sequences, context, steps };
-    let job = loaded(job)?.job;
-    if products {
-        bench::products(json);
-        return Ok(0);
-    }
-    let bench = if parts { bench::parts } else { bench::bench };
-    Ok(bench(&job, size, json)?)
-}
-
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
     load(&Request { job: job.job, plan: job.plan, sets: job.sets })
 }
@@ -183,6 +171,22 @@ fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
         Some(file) => plan::save(&loaded, &command, &file)?,
         None => plan::plan(&loaded, level, &plan::Asked { profile, advice }, json)?,
     })
+}
+
+/// Measures how quickly a job's model is trained, or writes.
+fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
+    let BenchArguments { steps, sequences, context, batch, prompt_tokens, new_tokens, .. } = asked;
+    let job = loaded(asked.job)?.job;
+    if asked.generate {
+        let size = bench::writing::Size { batch, prompt_tokens, new_tokens };
+        return Ok(bench::writing::bench(&job, size, json)?);
+    }
+    if asked.products {
+        bench::products(json);
+        return Ok(0);
+    }
+    let bench = if asked.parts { bench::parts } else { bench::bench };
+    Ok(bench(&job, bench::Size { sequences, context, steps }, json)?)
 }
 
 /// Looks for plans.

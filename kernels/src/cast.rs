@@ -33,6 +33,13 @@ vectorised! {
             *narrow = rounded(*wide);
         }
     }
+
+    /// Rounds as [`narrow`] does, in place.
+    pub fn round(values: &mut [f32]) {
+        for value in values {
+            *value = widened(rounded(*value));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +51,8 @@ mod tests {
         let special =
             [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-40, 1.0 + 1.0 / 256.0];
         let random = (0..50_000).map(|i| f32::from_bits(crate::random::bits(9, i) as u32));
-        let wide: Vec<f32> = special.into_iter().chain(random.filter(|x| !x.is_nan())).collect();
+        let mut wide: Vec<f32> =
+            special.into_iter().chain(random.filter(|x| !x.is_nan())).collect();
         let mut rounded = vec![bf16::ZERO; wide.len()];
         narrow(&wide, &mut rounded);
         let mut back = vec![0.0; wide.len()];
@@ -53,6 +61,8 @@ mod tests {
             assert_eq!(rounded.to_bits(), bf16::from_f32(*wide).to_bits(), "{wide}");
             assert_eq!(back.to_bits(), rounded.to_f32().to_bits());
         }
+        round(&mut wide);
+        assert!(wide.iter().zip(&back).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::{number::Number, vector::vectorised};
 
 /// Partial results held side by side: one AVX-512 register.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Elements that [`sums`] works on at a time.
 const BLOCK: usize = 256;
@@ -28,6 +28,16 @@ pub(crate) fn sum_of<A: Number, B: Number>(
     b: &[B],
     term: impl Fn(f32, f32) -> f32,
 ) -> f32 {
+    join(partial(a, b, term), |a, b| a + b)
+}
+
+/// The partial sums, one in each lane.
+#[inline(always)]
+fn partial<A: Number, B: Number>(
+    a: &[A],
+    b: &[B],
+    term: impl Fn(f32, f32) -> f32,
+) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
@@ -39,7 +49,39 @@ pub(crate) fn sum_of<A: Number, B: Number>(
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += term(a.wide(), b.wide());
     }
-    join(lanes, |a, b| a + b)
+    lanes
+}
+
+/// `sum_i a[i] * rows[row][i]` of sixteen rows, each with the bits of [`sum_of`], for use inside of
+/// loops that are already compiled wide: the partial sums of all rows are joined together.
+#[inline(always)]
+pub(crate) fn dots(a: &[f32], rows: &[f32]) -> [f32; LANES] {
+    let mut lanes = [[0.0; LANES]; LANES];
+    for (lanes, row) in lanes.iter_mut().zip(rows.chunks_exact(a.len())) {
+        *lanes = partial(a, row, |a, b| a * b);
+    }
+    for i in 0..8 {
+        lanes[i] = fold::<8>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    for i in 0..4 {
+        lanes[i] = fold::<4>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    for i in 0..2 {
+        lanes[i] = fold::<2>(&lanes[2 * i], &lanes[2 * i + 1]);
+    }
+    fold::<1>(&lanes[0], &lanes[1])
+}
+
+/// Joins neighbouring runs of `HALF` lanes, first those of `x`, then those of `y`.
+#[inline(always)]
+fn fold<const HALF: usize>(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
+    let mut joined = [0.0; LANES];
+    for (i, joined) in joined.iter_mut().enumerate() {
+        let at = i / HALF * 2 * HALF + i % HALF;
+        let from = if at < LANES { x } else { y };
+        *joined = from[at % LANES] + from[at % LANES + HALF];
+    }
+    joined
 }
 
 /// The largest element, for use inside of loops that are already compiled wide.
@@ -118,6 +160,18 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sixteen_dots_at_once_have_the_bits_of_each() {
+        for width in [1, 15, 16, 47, 80] {
+            let values: Vec<f32> =
+                (0..17 * width as u64).map(|i| crate::random::normal(3, i)).collect();
+            let (a, rows) = values.split_at(width);
+            for (together, row) in dots(a, rows).iter().zip(rows.chunks(width)) {
+                assert_eq!(together.to_bits(), dot(a, row).to_bits());
+            }
+        }
+    }
 
     #[test]
     fn every_element_counts_once_whatever_the_length() {

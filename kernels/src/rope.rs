@@ -27,6 +27,11 @@ impl Rotation {
         Rotation { turns, pairs: frequencies.len() }
     }
 
+    /// Positions for which there are angles.
+    pub fn positions(&self) -> usize {
+        self.turns.len() / self.pairs.max(1)
+    }
+
     fn of(&self, index: usize) -> &[(f32, f32)] {
         &self.turns[index * self.pairs..][..self.pairs]
     }

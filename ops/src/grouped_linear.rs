@@ -46,7 +46,7 @@ impl GroupedLinear {
 }
 
 /// Pairs each expert that has rows with them; `each` has one element per expert.
-fn experts<T>(
+pub(crate) fn experts<T>(
     each: impl IntoIterator<Item = T>,
     counts: &[i32],
 ) -> impl Iterator<Item = (T, Range<usize>)> {

@@ -25,6 +25,7 @@ mod keeps;
 mod linear;
 mod mla_attention;
 pub mod optim;
+pub mod ready;
 mod rms_norm;
 mod router;
 mod shape;

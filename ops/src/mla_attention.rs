@@ -3,7 +3,7 @@
 //! DeepSeek-V2, arXiv:2405.04434, section 2.1; YaRN, arXiv:2309.00071.
 
 use kernels::{
-    attention::{self, Cache, Gradients, Heads, Inputs},
+    attention::{self, Gradients, Heads, Inputs},
     number::Number,
     rope::Rotation,
 };
@@ -58,42 +58,11 @@ impl MlaAttention {
         (growth / ((self.nope + self.rope) as f64).sqrt()) as f32
     }
 
-    fn rotation(&self, first: usize, positions: usize) -> Rotation {
+    /// Cosines and sines of a range of positions.
+    pub(crate) fn rotation(&self, first: usize, positions: usize) -> Rotation {
         let frequencies = yarn::frequencies(self.rope, self.rope_theta, self.yarn.as_ref());
         let magnitude = self.yarn.as_ref().map_or(1.0, Yarn::magnitude);
         Rotation::new(&frequencies, magnitude, first, positions)
-    }
-
-    /// Attention of `n` new tokens from position `first` on, over cached latents, in f32.
-    ///
-    /// `kv_weight [h(nope+value), kv_rank]` is the projection that makes `kv` from latents; it is
-    /// absorbed, so keys and values are never expanded. `q [n, h(nope+rope)]` is that of the new
-    /// tokens; `latents [first+n, kv_rank]` (normed) and `k_rope [first+n, rope]` (from
-    /// [`rotate_key`](Self::rotate_key)) are those of all tokens. Returns `[n, h value]`.
-    pub fn decode(
-        &self,
-        kv_weight: &Tensor,
-        q: &Tensor,
-        latents: &[f32],
-        k_rope: &[f32],
-        first: usize,
-    ) -> Tensor {
-        let (n, kv_rank, kv_weight) = (q.shape()[0], kv_weight.shape()[1], kv_weight.f32());
-        let cache = Cache { kv_weight: &kv_weight, kv_rank, latents, k_rope };
-        let mut y = vec![0.0; n * self.heads * self.value];
-        let rotation = self.rotation(first, n);
-        attention::decode(&self.extents(), &rotation, cache, &q.f32(), first, &mut y);
-        Tensor::from_f32(&[n, self.heads * self.value], y)
-    }
-
-    /// Turns `k_rope [n, rope]` of tokens from position `first` on, for the cache of `decode`.
-    pub fn rotate_key(&self, k_rope: &Tensor, first: usize) -> Vec<f32> {
-        let mut turned = k_rope.f32().into_owned();
-        let rotation = self.rotation(first, k_rope.shape()[0]);
-        for (position, k) in turned.chunks_exact_mut(self.rope).enumerate() {
-            rotation.turn(position, k);
-        }
-        turned
     }
 }
 
@@ -212,29 +181,6 @@ mod tests {
             3,
             &[random(1, &[3, 14]), random(2, &[3, 16]), random(3, &[3, 4])],
         );
-    }
-
-    #[test]
-    fn decoding_from_latents_agrees_with_the_forward_pass() {
-        let (op, n, rank) = (attention(), 90, 6);
-        let at = Context { sequence: n, dtype: crate::DType::F32, loss_scale: 1.0 };
-        let (q, latents, k_rope) = (random(1, &[n, 14]), random(2, &[n, rank]), random(3, &[n, 4]));
-        let kv_weight = random(4, &[16, rank]);
-        let expand = crate::Linear { input: rank, output: 16, init_std: 1.0 };
-        let w = [kv_weight.clone()];
-        let kv = expand.forward(&at, &w, std::slice::from_ref(&latents)).outputs.remove(0);
-        let truth = op.forward(&at, &[], &[q.clone(), kv, k_rope.clone()]).outputs.remove(0);
-
-        // All at once, then the last seven, then the very last.
-        for first in [0, n - 7, n - 1] {
-            let keys = op.rotate_key(&k_rope, 0);
-            let y = op.decode(&kv_weight, &q.rows(first..n), &latents.f32(), &keys, first);
-            for (y, truth) in y.f32().iter().zip(truth.rows(first..n).f32().iter()) {
-                assert!((y - truth).abs() < 1e-4, "{first}: {y} {truth}");
-            }
-        }
-        let late = op.rotate_key(&k_rope.rows(40..n), 40);
-        assert_eq!(late, op.rotate_key(&k_rope, 0)[40 * 4..]);
     }
 
     #[test]

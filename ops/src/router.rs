@@ -69,7 +69,8 @@ impl Router {
                 .contains(&self.experts_per_token)
     }
 
-    fn choice(&self) -> router::Choice {
+    /// How experts are chosen.
+    pub(crate) fn choice(&self) -> router::Choice {
         router::Choice {
             experts: self.experts,
             per_token: self.experts_per_token,

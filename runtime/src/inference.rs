@@ -1,14 +1,24 @@
-//! A trained model at work in one process: likelihood of a text, and sampling with a latent cache.
+//! A trained model at work in one process: likelihood of texts, and sampling of them.
 //!
-//! Sampling keeps, for each attention node and past token, only the normalised latent and the
-//! rotated shared key (DeepSeek-V2, arXiv:2405.04434, section 2.1.2); the up-projection of keys
-//! and values is absorbed into queries and outputs.
+//! `steps` is the model made ready to read token by token, `session` reads some texts side by
+//! side, `sampling` draws tokens, `writing` goes on with texts on all cores.
 
-use std::collections::BTreeMap;
+mod sampling;
+mod session;
+mod steps;
+mod writing;
+
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use graphs::model::{ModelGraph, NodeId, Source};
-use ops::{Context, CrossEntropy, DType, MlaAttention, Op, Tensor};
+use ops::{Context, CrossEntropy, DType, Op, Tensor};
 
+use self::steps::Steps;
+pub use self::{
+    sampling::sample,
+    session::{Reading, Session},
+    writing::{Draft, Taste, Writing},
+};
 use crate::error::RunError;
 
 /// A model with its weights.
@@ -16,9 +26,9 @@ use crate::error::RunError;
 pub struct Inference {
     graph: ModelGraph,
     weights: Vec<Tensor>,
-    /// Linear nodes that feed only an attention's keys and values: absorbed when sampling.
-    absorbed: BTreeMap<NodeId, NodeId>,
     dtype: DType,
+    /// Made when the first text is begun, and never again: it holds all weights once more.
+    steps: OnceLock<Steps>,
 }
 
 impl Inference {
@@ -43,8 +53,7 @@ impl Inference {
             let format = if parameter.spec.exact { DType::F32 } else { dtype };
             weights.push(Tensor::rounded(found.shape(), found.f32().into_owned(), format));
         }
-        let absorbed = absorbed(&graph);
-        Ok(Inference { graph, weights, absorbed, dtype })
+        Ok(Inference { graph, weights, dtype, steps: OnceLock::new() })
     }
 
     /// The model.
@@ -109,156 +118,14 @@ impl Inference {
         inputs.map(value).collect()
     }
 
-    /// Begins to sample a text.
-    pub fn session(&self) -> Session<'_> {
-        Session { model: self, caches: BTreeMap::new(), length: 0 }
-    }
-}
-
-/// Nodes whose only use is as keys and values of an attention node, with that node.
-fn absorbed(graph: &ModelGraph) -> BTreeMap<NodeId, NodeId> {
-    let mut absorbed = BTreeMap::new();
-    for clip in graph.clips() {
-        let producer = graph.parameters()[clip.keys].node;
-        let reads = |id: &NodeId| {
-            let inputs = graph.node(*id).inputs.iter();
-            { inputs }.any(|s| matches!(s, Source::Node { node, .. } if *node == producer))
-        };
-        if (0..graph.len()).filter(reads).count() == 1 {
-            absorbed.insert(producer, clip.attention);
-        }
-    }
-    absorbed
-}
-
-/// Latents and keys of the past, for one attention node.
-#[derive(Debug, Default)]
-struct Cache {
-    /// Normalised latents `[T, kv rank]`.
-    latents: Vec<f32>,
-    /// Rotated shared keys `[T, rope]`.
-    keys: Vec<f32>,
-}
-
-/// A text being read and sampled.
-#[derive(Debug)]
-pub struct Session<'a> {
-    model: &'a Inference,
-    caches: BTreeMap<NodeId, Cache>,
-    length: usize,
-}
-
-impl Session<'_> {
-    /// Tokens read so far.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether nothing has been read yet.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Bytes of the cache.
-    pub fn cache_bytes(&self) -> usize {
-        let of = |cache: &Cache| 4 * (cache.latents.len() + cache.keys.len());
-        self.caches.values().map(of).sum()
-    }
-
-    /// Reads more tokens and returns the logits of the token after them, `[v]`.
+    /// Begins so many texts.
     ///
-    /// # Panics
-    ///
-    /// If `tokens` is empty or has a token outside the vocabulary.
-    pub fn read(&mut self, tokens: &[i32]) -> Vec<f32> {
-        let model = self.model;
-        let at = Context { sequence: tokens.len(), dtype: model.dtype, loss_scale: 0.0 };
-        let input = Tensor::from_i32(&[tokens.len()], tokens.to_vec());
-        let mut values = BTreeMap::new();
-        for id in 0..model.graph.len() {
-            if model.absorbed.contains_key(&id) {
-                continue;
-            }
-            let node = model.graph.node(id);
-            let inputs = model.inputs(id, &input, &values);
-            match &node.op {
-                Op::CrossEntropy(op) => {
-                    let last = inputs[0].rows(tokens.len() - 1..tokens.len());
-                    self.length += tokens.len();
-                    let logits = op.logits(&model.weights[node.parameters.start], &last);
-                    return logits.f32().into_owned();
-                }
-                Op::MlaAttention(op) => {
-                    let output = self.attend(id, op, &inputs, &values);
-                    values.insert((id, 0), output);
-                }
-                _ => model.run_node(id, &at, &inputs, &mut values),
-            }
-        }
-        unreachable!("every model graph ends in a loss node")
+    /// The first call packs the weights.
+    pub fn session(&self, texts: usize) -> Session<'_> {
+        Session::new(self.steps(), texts)
     }
 
-    fn attend(
-        &mut self,
-        id: NodeId,
-        op: &MlaAttention,
-        inputs: &[Tensor],
-        values: &BTreeMap<(NodeId, usize), Tensor>,
-    ) -> Tensor {
-        let graph = &self.model.graph;
-        let clip = graph.clips().iter().find(|clip| clip.attention == id);
-        let keys = clip.expect("every attention node has a clip").keys;
-        let producer = graph.node(graph.parameters()[keys].node);
-        let Source::Node { node, port } = producer.inputs[0] else {
-            unreachable!("keys are made from a latent")
-        };
-        let cache = self.caches.entry(id).or_default();
-        cache.latents.extend_from_slice(&values[&(node, port)].f32());
-        cache.keys.extend(op.rotate_key(&inputs[2], self.length));
-        let weight = &self.model.weights[keys];
-        op.decode(weight, &inputs[0], &cache.latents, &cache.keys, self.length)
-    }
-}
-
-/// Draws a token: softmax at a temperature over the smallest set of tokens with mass `top_p`.
-///
-/// `uniform` is a number in `[0, 1)`. Temperature 0 takes the likeliest token, the lower one of
-/// two equal ones.
-pub fn sample(logits_v: &[f32], temperature: f32, top_p: f32, uniform: f32) -> i32 {
-    let mut order: Vec<usize> = (0..logits_v.len()).collect();
-    order.sort_by(|a, b| logits_v[*b].total_cmp(&logits_v[*a]).then(a.cmp(b)));
-    if temperature <= 0.0 {
-        return order[0] as i32;
-    }
-    let most = logits_v[order[0]];
-    let mass = |token: &usize| f64::from((logits_v[*token] - most) / temperature).exp();
-    let total: f64 = order.iter().map(mass).sum();
-    let mut kept = 0.0;
-    let within = order.iter().position(|token| {
-        kept += mass(token) / total;
-        f64::from(top_p) <= kept
-    });
-    let kept_tokens = &order[..within.map_or(order.len(), |last| last + 1)];
-    let mut left = f64::from(uniform) * kept_tokens.iter().map(mass).sum::<f64>();
-    for token in kept_tokens {
-        left -= mass(token);
-        if left < 0.0 {
-            return *token as i32;
-        }
-    }
-    kept_tokens[kept_tokens.len() - 1] as i32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sampling_obeys_temperature_and_mass() {
-        let logits = [0.0, 2.0, 1.0, 2.0];
-        assert_eq!(sample(&logits, 0.0, 1.0, 0.9), 1);
-        assert_eq!(sample(&logits, 1.0, 0.5, 0.999), 3);
-        assert_eq!(sample(&logits, 1.0, 1.0, 0.999), 0);
-        assert_eq!(sample(&logits, 1.0, 1.0, 0.0), 1);
+    fn steps(&self) -> &Steps {
+        self.steps.get_or_init(|| Steps::new(&self.graph, &self.weights, self.dtype))
     }
 }

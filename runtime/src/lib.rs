@@ -36,6 +36,6 @@ pub use crate::{
     cluster::{Cluster, Setup, Snapshot},
     error::RunError,
     feed::{Feed, FeedError},
-    inference::{Inference, sample},
+    inference::{Draft, Inference, Reading, Session, Taste, Writing, sample},
     report::StepReport,
 };

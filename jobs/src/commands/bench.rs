@@ -1,4 +1,6 @@
-//! `bench`: tokens per second of training, with the data in memory.
+//! `bench`: tokens per second of training, with the data in memory, and of writing.
+
+pub mod writing;
 
 mod parts;
 mod products;

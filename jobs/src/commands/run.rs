@@ -1,6 +1,7 @@
 //! `run` and `resume`: train a job from its beginning, or go on from its newest checkpoint.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -241,8 +242,9 @@ impl Run<'_> {
         let curves = [Curve { name: "", points: &outcome.losses }];
         let plot = Plot { title: &title, curves: &curves, levels: &levels };
         folder::put(&self.dir.join("loss.svg"), &plot.svg())?;
-        let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed: self.job.seed };
-        let written = sample::write(inference, tokenizer, PROMPT, &taste)?;
+        let (seed, samples) = (self.job.seed, NonZeroUsize::MIN);
+        let taste = Taste { tokens: 96, temperature: 0.7, top_p: 0.95, seed, samples };
+        let written = sample::write(inference, tokenizer, PROMPT, &taste)?.concat();
         let last = outcome.losses.last().map(|(_, loss)| *loss);
         if self.options.json {
             println!("{}", self.summary(outcome, unigram, last, export.as_deref()));

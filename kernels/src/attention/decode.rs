@@ -1,96 +1,176 @@
-//! Attention of new tokens over cached latents, with the expansion of keys and values absorbed.
+//! Attention of one token at a time over the latents of a text, with the expansion of keys and
+//! values absorbed.
 //!
 //! ```text
-//! score[n, h, u] = scale * ((q_nope W_k^h) . latent[u] + turned q_rope . k_rope[u])
-//! y[n, h] = W_v^h sum_u a[n, h, u] latent[u]
+//! score[h, u] = scale * ((q_nope W_k^h) . latent[u] + turned q_rope . k_rope[u])
+//! mixed[h] = sum_u softmax_u(score[h, :]) latent[u]            y[h] = W_v^h mixed[h]
 //! ```
 //!
-//! Keys and values are never expanded, so the cache holds `kv_rank + rope` numbers per token;
-//! DeepSeek-V2, arXiv:2405.04434, section 2.1.2. It differs from the forward pass by rounding.
+//! The products with `W_k` and `W_v` are the caller's, since all texts share them. Keys and values
+//! are never expanded: DeepSeek-V2, arXiv:2405.04434, section 2.1.2. Every sum goes in rising
+//! order of its terms, so a head's bits depend on its text alone.
 
-use super::{Heads, Row, TILE, softmax};
+use super::{Row, softmax};
 use crate::{
-    gemm::{Matrix, MatrixMut, Output, product},
-    rope::Rotation,
+    reduce::{LANES, dots, sum_of},
+    vector::vectorised,
 };
 
-/// What generation keeps of all tokens up to the new ones, and the weight that expands it.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache<'a> {
-    /// `[h, nope+value, kv_rank]`.
-    pub kv_weight: &'a [f32],
-    /// Width of a latent.
-    pub kv_rank: usize,
-    /// `[all tokens, kv_rank]`, after their norm.
-    pub latents: &'a [f32],
-    /// `[all tokens, rope]`, turned.
-    pub k_rope: &'a [f32],
+/// Columns of a mix that are summed side by side.
+const COLUMNS: usize = 32;
+
+/// Heads that share a look at the cache.
+const HEADS: usize = 4;
+
+/// What generation keeps of one text for one attention.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    tokens: usize,
+    /// Latents after the norm, beside turned keys: `[tokens, kv_rank + rope]`.
+    rows: Vec<f32>,
 }
 
-/// Writes `y [n, h, value]` for the `n` tokens from position `first` on, of one sequence.
-///
-/// `q [n, h, nope+rope]` is not yet turned; `rotation` covers the new positions.
-pub fn decode(
-    heads: &Heads,
-    rotation: &Rotation,
-    cache: Cache<'_>,
-    q: &[f32],
-    first: usize,
-    y: &mut [f32],
-) {
-    let (width, out) = (heads.heads * heads.key(), heads.heads * heads.value);
-    let tokens = (TILE / heads.heads).max(1);
-    let parts = q.chunks(tokens * width).zip(y.chunks_mut(tokens * out));
-    for (part, (q, y)) in parts.enumerate() {
-        let mut q = q.to_vec();
-        for (i, q) in q.chunks_exact_mut(heads.key()).enumerate() {
-            rotation.turn(part * tokens + i / heads.heads, &mut q[heads.nope..]);
+/// Memory for the scores of one token.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    scores: Vec<f32>,
+    rows: Vec<Row>,
+}
+
+impl Cache {
+    /// Tokens read so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Bytes of what is kept.
+    pub fn bytes(&self) -> usize {
+        4 * self.rows.len()
+    }
+
+    /// Adds a token: its latent after the norm and its turned key, as wide as those before.
+    pub fn push(&mut self, latent: &[f32], key: &[f32]) {
+        self.rows.extend_from_slice(latent);
+        self.rows.extend_from_slice(key);
+        self.tokens += 1;
+    }
+
+    /// Writes `mixed [h, kv_rank]` of the token that was added last.
+    ///
+    /// `q [h, kv_rank + rope]` is `q_nope W_k` beside the turned `q_rope` of every head.
+    ///
+    /// # Panics
+    ///
+    /// If there is no token.
+    pub fn mix(&self, q: &[f32], scale: f32, scratch: &mut Scratch, mixed: &mut [f32]) {
+        let width = self.rows.len() / self.tokens;
+        let heads = q.len() / width;
+        scratch.scores.resize(heads * self.tokens, 0.0);
+        scratch.rows.resize(heads, Row::default());
+        let scores = &mut scratch.scores;
+        score(&self.rows, q, width, scale, scores);
+        softmax(scores, self.tokens, self.tokens - 1, heads, &mut scratch.rows);
+        mix(&self.rows, width, scores, mixed);
+    }
+}
+
+/// Mixes of some heads, as many columns at a time.
+#[inline(always)]
+fn mix_heads<const N: usize>(rows: &[f32], width: usize, shares: &[f32], mixed: &mut [f32]) {
+    let (seen, rank) = (shares.len() / N, mixed.len() / N);
+    let shares: [&[f32]; N] = std::array::from_fn(|head| &shares[head * seen..][..seen]);
+    for first in (0..rank).step_by(COLUMNS) {
+        let columns = COLUMNS.min(rank - first);
+        let mut sums = [[0.0_f32; COLUMNS]; N];
+        if columns == COLUMNS {
+            for (u, row) in rows.chunks_exact(width).enumerate() {
+                let row = row[first..].first_chunk().expect("so many columns");
+                for head in 0..N {
+                    add_scaled(&mut sums[head], shares[head][u], row);
+                }
+            }
+        } else {
+            for (u, row) in rows.chunks_exact(width).enumerate() {
+                let row = &row[first..][..columns];
+                for (sums, shares) in sums.iter_mut().zip(shares) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += shares[u] * x);
+                }
+            }
         }
-        attend(heads, cache, &q, first + part * tokens, y);
+        for (head, sums) in sums.iter().enumerate() {
+            mixed[head * rank + first..][..columns].copy_from_slice(&sums[..columns]);
+        }
     }
 }
 
-/// Rows are (token, head) pairs, so that all heads share one product with the latents.
-fn attend(heads: &Heads, cache: Cache<'_>, q: &[f32], first: usize, y: &mut [f32]) {
-    let (h, rank, key) = (heads.heads, cache.kv_rank, heads.key());
-    let rows = q.len() / key;
-    let keys = first + rows / h;
-    let latents = Matrix::new(cache.latents, keys, rank);
-    let k_rope = Matrix::new(cache.k_rope, keys, heads.rope);
-
-    let absorbed = absorbed(heads, cache, q, rows / h);
-    let mut scores = vec![0.0; rows * keys];
-    let out = MatrixMut::new(&mut scores, rows, keys);
-    let absorbed = Matrix::new(&absorbed, rows, rank);
-    product(out, Output::Write, heads.scale, absorbed, latents.transposed());
-    let q_rope = Matrix::strided(&q[heads.nope..], rows, heads.rope, key);
-    let out = MatrixMut::new(&mut scores, rows, keys);
-    product(out, Output::Add, heads.scale, q_rope, k_rope.transposed());
-    softmax(&mut scores, keys, first, h, &mut vec![Row::default(); rows]);
-
-    let mut mixed = vec![0.0; rows * rank];
-    let scores = Matrix::new(&scores, rows, keys);
-    product(MatrixMut::new(&mut mixed, rows, rank), Output::Write, 1.0, scores, latents);
-    for head in 0..h {
-        let value = (head * (heads.nope + heads.value) + heads.nope) * rank;
-        let w = Matrix::new(&cache.kv_weight[value..], heads.value, rank).transposed();
-        let mixed = Matrix::strided(&mixed[head * rank..], rows / h, rank, h * rank);
-        let y = &mut y[head * heads.value..];
-        let y = MatrixMut::strided(y, rows / h, heads.value, h * heads.value);
-        product(y, Output::Write, 1.0, mixed, w);
+/// Adds so many times `x`; a known number of columns makes whole vectors.
+#[inline(always)]
+fn add_scaled<const N: usize>(sums: &mut [f32; N], share: f32, x: &[f32; N]) {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        *sum += share * x;
     }
 }
 
-/// `q_nope W_k` of every (token, head).
-fn absorbed(heads: &Heads, cache: Cache<'_>, q: &[f32], tokens: usize) -> Vec<f32> {
-    let (h, rank, key) = (heads.heads, cache.kv_rank, heads.key());
-    let mut absorbed = vec![0.0; tokens * h * rank];
-    for head in 0..h {
-        let q = Matrix::strided(&q[head * key..], tokens, heads.nope, h * key);
-        let from = head * (heads.nope + heads.value) * rank;
-        let w = Matrix::new(&cache.kv_weight[from..], heads.nope, rank);
-        let out = MatrixMut::strided(&mut absorbed[head * rank..], tokens, rank, h * rank);
-        product(out, Output::Write, 1.0, q, w);
+vectorised! {
+    fn score(rows: &[f32], q: &[f32], width: usize, scale: f32, scores: &mut [f32]) {
+        let seen = rows.len() / width;
+        for (several, rows) in rows.chunks(LANES * width).enumerate() {
+            for (head, q) in q.chunks_exact(width).enumerate() {
+                let scores = &mut scores[head * seen + several * LANES..];
+                if rows.len() == LANES * width {
+                    let dots = dots(q, rows);
+                    scores.iter_mut().zip(dots).for_each(|(score, dot)| *score = scale * dot);
+                    continue;
+                }
+                for (score, row) in scores.iter_mut().zip(rows.chunks_exact(width)) {
+                    *score = scale * sum_of(q, row, |q, x| q * x);
+                }
+            }
+        }
     }
-    absorbed
+
+    fn mix(rows: &[f32], width: usize, shares: &[f32], mixed: &mut [f32]) {
+        let seen = rows.len() / width;
+        let rank = mixed.len() / (shares.len() / seen);
+        for (shares, mixed) in shares.chunks(HEADS * seen).zip(mixed.chunks_mut(HEADS * rank)) {
+            if shares.len() == HEADS * seen {
+                mix_heads::<HEADS>(rows, width, shares, mixed);
+                continue;
+            }
+            for (shares, mixed) in shares.chunks_exact(seen).zip(mixed.chunks_exact_mut(rank)) {
+                mix_heads::<1>(rows, width, shares, mixed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::normal;
+
+    #[test]
+    fn a_mix_is_that_of_the_plain_formula_for_any_number_of_tokens_and_heads() {
+        for (tokens, heads, rank, rope) in [(1, 1, 3, 2), (31, 4, 16, 4), (33, 5, 20, 2)] {
+            let width = rank + rope;
+            let random = |key, n: usize| (0..n as u64).map(|i| normal(key, i)).collect::<Vec<_>>();
+            let (rows, q) = (random(1, tokens * width), random(2, heads * width));
+            let mut cache = Cache::default();
+            rows.chunks(width).for_each(|row| cache.push(&row[..rank], &row[rank..]));
+            let mut mixed = vec![f32::NAN; heads * rank];
+            cache.mix(&q, 0.3, &mut Scratch::default(), &mut mixed);
+            for (q, mixed) in q.chunks(width).zip(mixed.chunks(rank)) {
+                let dot = |row: &[f32]| -> f64 {
+                    q.iter().zip(row).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                };
+                let weights: Vec<f64> = rows.chunks(width).map(|r| (0.3 * dot(r)).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for (column, mixed) in mixed.iter().enumerate() {
+                    let row = |u: usize| f64::from(rows[u * width + column]);
+                    let sum: f64 = weights.iter().enumerate().map(|(u, w)| w * row(u)).sum();
+                    assert!((f64::from(*mixed) - sum / total).abs() < 1e-5);
+                }
+            }
+        }
+    }
 }

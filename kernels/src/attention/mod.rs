@@ -21,7 +21,7 @@ mod tests;
 
 pub use self::{
     backward::{Gradients, backward},
-    decode::{Cache, decode},
+    decode::{Cache, Scratch},
     forward::forward,
 };
 

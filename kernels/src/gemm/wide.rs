@@ -37,7 +37,8 @@ struct Factors {
 ///
 /// # Safety
 ///
-/// The processor has the instructions; block and panel hold what the layout says, the tile its rows.
+/// The processor has the instructions; block and panel hold what the layout says, the tile its
+/// rows.
 type Micro = unsafe fn(factors: Factors, tile: *mut f32);
 
 /// The kernel; one function for every number of rows and both ways.
