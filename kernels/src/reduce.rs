@@ -33,11 +33,7 @@ pub(crate) fn sum_of<A: Number, B: Number>(
 
 /// The partial sums, one in each lane.
 #[inline(always)]
-fn partial<A: Number, B: Number>(
-    a: &[A],
-    b: &[B],
-    term: impl Fn(f32, f32) -> f32,
-) -> [f32; LANES] {
+fn partial<A: Number, B: Number>(a: &[A], b: &[B], term: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
