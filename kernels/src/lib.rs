@@ -8,6 +8,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cast;
+pub mod cores;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod exp;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, System};
-use graphs::{address::Address, model::ModelGraph, plan::Plan, share};
+use graphs::{address::Address, mesh::Mesh, model::ModelGraph, plan::Plan, share};
 use ops::{DType, Tensor, optim::Optimizer};
 
 use crate::{
@@ -116,7 +117,11 @@ impl Cluster {
         for address in addresses {
             let worker = Worker::new(address, brief.clone(), &initial);
             let arbiter = Arbiter::new();
-            workers.push(Worker::start_in_arbiter(&arbiter.handle(), |_| worker));
+            let own = cores(address, &brief.plan.mesh);
+            workers.push(Worker::start_in_arbiter(&arbiter.handle(), |_| {
+                own.into_iter().for_each(kernels::cores::keep_to);
+                worker
+            }));
             arbiters.push(arbiter);
         }
         let (conductor, reports) = mpsc::channel();
@@ -270,6 +275,16 @@ impl Cluster {
         let story = self.brief.board.story(&Address::all(&self.brief.plan.mesh));
         RunError::Stuck { seconds: self.patience.as_secs(), story }
     }
+}
+
+/// The cores of an actor's rank, an equal share each; `None` if there are fewer cores than ranks,
+/// and the system had better decide.
+///
+/// The two actors of a rank work in turns, so they share its cores and what its caches hold.
+fn cores(address: Address, mesh: &Mesh) -> Option<Range<usize>> {
+    let (rank, ranks) = (address.index(mesh) / 2, mesh.ranks());
+    let each = std::thread::available_parallelism().map_or(1, usize::from) / ranks;
+    (0 < each && 1 < ranks).then(|| rank * each..(rank + 1) * each)
 }
 
 impl Drop for Cluster {
