@@ -5,6 +5,7 @@ mod examples;
 mod faults;
 mod generate;
 mod hangs;
+mod instructions;
 mod kill;
 mod mechanisms;
 mod memory;

@@ -17,6 +17,7 @@ use jobs::{
     load, load_model, profile,
     view::scene::{Scene, Unit, published},
 };
+use kernels::gemm::isa::Isa;
 
 use crate::arguments::{
     Arguments, BenchArguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments,
@@ -93,6 +94,7 @@ impl From<Failure> for Ended {
 
 fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let json = arguments.json;
+    Isa::chosen().map_err(|error| Failure::environment(error.to_string()))?;
     let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json)?,

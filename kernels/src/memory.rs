@@ -4,6 +4,8 @@
 //! large ones back to the system each time and gets them anew page by page, which was 8 to 13 % of
 //! a step; mimalloc keeps them.
 
+// A sanitizer sees the C library's allocator alone.
+#[cfg(not(system_allocator))]
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
