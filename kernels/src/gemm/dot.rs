@@ -140,6 +140,9 @@ pub(super) fn interleave(
     depth: Range<usize>,
     to: &mut [bf16],
 ) {
+    if depth.is_empty() {
+        return;
+    }
     let from = &narrow(strip)[strip.at(depth.start) + first_line..];
     let lines = strip.lines - first_line;
     pairs(cast_slice(from), strip.stride(), lines.min(16), depth.len(), cast_slice_mut(to));

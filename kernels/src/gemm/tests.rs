@@ -115,7 +115,7 @@ fn check(isa: Isa, factors: &Factors, is_bf16: bool, is_packed: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(192))]
     #[test]
     fn products_are_right_for_any_extents_layout_format_and_instructions(
         (m, n, k) in (0..70usize, 0..70usize, 0..70usize),
@@ -128,6 +128,19 @@ proptest! {
         let factors = Factors::new(Case { m, n, k, turned, gap }, u64::from(seed));
         for isa in all() {
             check(isa, &factors, is_bf16, is_packed);
+        }
+    }
+}
+
+#[test]
+fn a_product_over_no_depth_is_zero_in_every_layout() {
+    for turned in [(false, false), (true, false), (false, true), (true, true)] {
+        let factors = Factors::new(Case { m: 40, n: 70, k: 0, turned, gap: 0 }, 1);
+        for isa in all() {
+            for is_bf16 in [false, true] {
+                check(isa, &factors, is_bf16, false);
+                check(isa, &factors, is_bf16, true);
+            }
         }
     }
 }
