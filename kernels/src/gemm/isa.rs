@@ -39,27 +39,29 @@ fn list(all: &[Isa]) -> String {
 impl Isa {
     /// All that this processor has, fastest first.
     pub fn available() -> Vec<Isa> {
-        #[allow(unused_mut, reason = "other processors have nothing else")]
-        let mut all = vec![Isa::Portable];
+        let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("fma") {
-                all.insert(0, Isa::Avx2);
-            }
-            if super::wide::has_avx512() {
-                all.insert(0, Isa::Avx512);
-                if has!("avx512bf16") {
-                    // On Intel's processors `vdpbf16ps` has half the rate of F32's products.
-                    let place = usize::from(!super::dot::is_quick());
-                    all.insert(place, Isa::Dot);
-                }
-                if super::amx::is_available() {
-                    all.insert(0, Isa::Amx);
-                }
-            }
-        }
+        all.extend(Isa::of_x86_64());
+        all.push(Isa::Portable);
         all
+    }
+
+    /// What an x86-64 has beside plain instructions, fastest first.
+    #[cfg(target_arch = "x86_64")]
+    fn of_x86_64() -> Vec<Isa> {
+        use std::arch::is_x86_feature_detected as has;
+        let wide = super::wide::has_avx512();
+        let dot = wide && has!("avx512bf16");
+        // On Intel's processors `vdpbf16ps` has half the rate of F32's products.
+        let quick = super::dot::is_quick();
+        let all = [
+            (Isa::Amx, wide && super::amx::is_available()),
+            (Isa::Dot, dot && quick),
+            (Isa::Avx512, wide),
+            (Isa::Dot, dot && !quick),
+            (Isa::Avx2, has!("avx2") && has!("fma")),
+        ];
+        all.into_iter().filter(|(_, is_there)| *is_there).map(|(isa, _)| isa).collect()
     }
 
     /// What `TROUPE_ISA` asks for, or the fastest.

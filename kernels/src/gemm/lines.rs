@@ -17,11 +17,6 @@ unsafe impl Pod for Line {}
 pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
-    /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
-        self.0.len() * size_of::<Line>()
-    }
-
     /// All numbers.
     pub(super) fn get<T: Pod>(&self) -> &[T] {
         bytemuck::cast_slice(&self.0)

@@ -39,9 +39,4 @@ impl Packed {
         assert!(fits, "[{rows}, {cols}] of a packed [{}, {}]", self.rows, self.cols);
         Right::Packed { packed: self, rows, cols }
     }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.panels.bytes()
-    }
 }
