@@ -30,6 +30,7 @@ mod rms_norm;
 mod router;
 mod shape;
 mod split;
+mod stored;
 mod swiglu;
 mod tensor;
 mod yarn;
@@ -49,6 +50,7 @@ pub use crate::{
     rms_norm::RmsNorm,
     router::Router,
     split::Split,
+    stored::{Stored, stored_bytes},
     swiglu::SwiGlu,
     tensor::{DType, Tensor},
     yarn::Yarn,
