@@ -4,6 +4,7 @@ pub mod writing;
 
 mod parts;
 mod products;
+mod storage;
 
 use std::num::NonZeroUsize;
 
@@ -19,7 +20,7 @@ use crate::{
     view::progress::{bytes, grouped},
 };
 
-pub use self::{parts::parts, products::products};
+pub use self::{parts::parts, products::products, storage::storage};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
