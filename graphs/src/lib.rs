@@ -29,6 +29,7 @@ pub mod model;
 pub mod passes;
 pub mod place;
 pub mod plan;
+pub mod policy;
 pub mod price;
 pub mod route;
 pub mod schedule;

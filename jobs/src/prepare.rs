@@ -14,6 +14,7 @@ use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
     job::{Actor, Init, Job, LearningRate, Model},
+    machine,
     quantity::Extent,
 };
 
@@ -151,6 +152,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         step,
         tokens,
         patience: PATIENCE,
+        speeds: machine::speeds(job),
     }
 }
 

@@ -33,6 +33,7 @@ mod split;
 mod stored;
 mod swiglu;
 mod tensor;
+mod weigh;
 mod yarn;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,7 @@ pub use crate::{
     stored::{Stored, stored_bytes},
     swiglu::SwiGlu,
     tensor::{DType, Tensor},
+    weigh::Weigh,
     yarn::Yarn,
 };
 
@@ -318,5 +320,5 @@ macro_rules! operators {
 
 operators! {
     Embedding, RmsNorm, Linear, Split, MlaAttention, SwiGlu, Router, Dispatch, GroupedLinear,
-    Combine, Add, CrossEntropy,
+    Weigh, Combine, Add, CrossEntropy,
 }

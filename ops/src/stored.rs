@@ -51,6 +51,11 @@ impl Stored {
         in_format!(self.dtype, decode(self))
     }
 
+    /// The same codes and scales in memory of their own.
+    pub fn copied(&self) -> Self {
+        Stored { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+    }
+
     /// Extents of the dims, slowest first: `[rows, width]`.
     pub fn shape(&self) -> [usize; 2] {
         self.shape

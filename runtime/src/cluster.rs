@@ -24,9 +24,10 @@ use crate::{
     error::RunError,
     feed::Feed,
     init::Initial,
+    lanes::{Lanes, Speeds},
     loader::{Load, Loader},
     message::Message,
-    post::{Connect, Post, Transport},
+    post::{Connect, Post},
     rate::Rate,
     report::{Report, StepReport},
     tally::Tally,
@@ -61,6 +62,8 @@ pub struct Setup {
     pub tokens: u64,
     /// How long nothing may move before the watchdog speaks.
     pub patience: Duration,
+    /// Speeds of links and buses to keep to.
+    pub speeds: Speeds,
 }
 
 /// Values and optimizer states by name, and where the feed stands.
@@ -124,10 +127,12 @@ impl Cluster {
             }));
             arbiters.push(arbiter);
         }
+        let lanes = Lanes::start(&setup.speeds, &brief.plan, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
-        let transport = Transport::Local { workers: queues };
+        let transport = lanes.transport(queues);
         let post = Arc::new(Post::new(brief.plan.mesh, transport, conductor));
+        lanes.connect(&post);
         workers.iter().for_each(|worker| worker.do_send(Connect(post.clone())));
         let position = feed.position();
         let loader = Loader::new(brief.clone(), post.clone(), feed);

@@ -89,6 +89,8 @@ pub struct Seen {
     pub busy_seconds: f64,
     /// Seconds of those spent in matrix products.
     pub product_seconds: f64,
+    /// Seconds spent waiting for copies to the host and back.
+    pub copy_wait_seconds: f64,
 }
 
 /// What a compute actor held during a step.

@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use graphs::{
     address::Address,
-    plan::{ChannelId, Side},
+    plan::{ChannelId, CopyStep, Side},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::flights::FlightKey;
 
 /// A recorded step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +42,14 @@ pub struct Notes {
     /// A computing actor opens its queue when it has nothing left to do, so this is when it could
     /// first have used the message.
     pub arrivals: Vec<(ChannelId, usize, usize, u64)>,
+    /// Begin and end of the way of a message over its link: channel, microbatch, expert rank of the
+    /// sender, times. Empty if messages are handed over in memory.
+    #[serde(default)]
+    pub travels: Vec<(ChannelId, usize, usize, u64, u64)>,
+    /// Begin and end of each copy to the host, or back: chunk, visit, microbatch, whether it comes
+    /// back, times.
+    #[serde(default)]
+    pub copies: Vec<(usize, usize, usize, bool, u64, u64)>,
     /// Begin and end of the parts of the optimizer phase.
     pub phase: Vec<(Part, u64, u64)>,
 }
@@ -74,7 +84,12 @@ impl Recorder {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.since);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Notes that the next instruction begins.
@@ -92,10 +107,32 @@ impl Recorder {
         self.part = now;
     }
 
-    /// Notes that a message is here.
-    pub(crate) fn arrived(&mut self, channel: ChannelId, microbatch: usize, peer: usize) {
+    /// Notes that a message is here, and its way if it took one.
+    pub(crate) fn arrived(
+        &mut self,
+        channel: ChannelId,
+        microbatch: usize,
+        peer: usize,
+        travelled: Option<(Instant, Instant)>,
+    ) {
         let now = self.now();
         self.notes.arrivals.push((channel, microbatch, peer, now));
+        if let Some((begin, end)) = travelled {
+            let (begin, end) = (self.at(begin), self.at(end));
+            self.notes.travels.push((channel, microbatch, peer, begin, end));
+        }
+    }
+
+    /// Notes a copy that the copy lane has done.
+    pub(crate) fn copied(
+        &mut self,
+        (chunk, visit, microbatch, _): FlightKey,
+        step: CopyStep,
+        (begin, end): (Instant, Instant),
+    ) {
+        let (begin, end) = (self.at(begin), self.at(end));
+        let back = step == CopyStep::Fetch;
+        self.notes.copies.push((chunk, visit, microbatch, back, begin, end));
     }
 
     /// Notes that a part of the optimizer phase begins.

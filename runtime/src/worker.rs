@@ -9,15 +9,16 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Instant,
 };
 
 use actix::{Actor, Context, Handler};
 use graphs::{
     address::Address,
-    flight::{self, Task},
+    flight::{self, Batch, Keeping, Task},
     memory::{Bytes, Level},
     model::Port,
-    plan::{Instruction, Side},
+    plan::{CopyStep, Instruction, Side},
 };
 use ops::{DType, Tensor};
 
@@ -44,6 +45,12 @@ pub struct Worker {
     pub(crate) holdings: Holdings,
     /// Nodes of each chunk and segment (or visit), as this actor runs them.
     pub(crate) tasks: BTreeMap<(usize, usize), Vec<Task>>,
+    /// What its flights keep, by chunk and, on the experts' side, visit.
+    pub(crate) keepings: BTreeMap<(usize, usize), Keeping>,
+    /// Copies that the copy lane has done and the program has not taken yet.
+    pub(crate) copies: BTreeMap<(FlightKey, CopyStep), Batch<Tensor>>,
+    /// Since when the next instruction waits.
+    pub(crate) waiting: Option<Instant>,
     /// The output that crosses from each chunk to the next, all but the last.
     pub(crate) boundaries: Vec<Port>,
     /// Tokens and targets by microbatch, from the loader; at most one step of them.
@@ -101,6 +108,7 @@ impl Worker {
         let holdings = Holdings::new(&brief, me, initial);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
+        let keepings = flight::keepings(&brief.plan, &brief.graph, me.stage, me.side);
         let boundaries = flight::boundaries(&brief.plan, &brief.graph);
         Worker {
             me,
@@ -109,6 +117,9 @@ impl Worker {
             mailbox,
             holdings,
             tasks,
+            keepings,
+            copies: BTreeMap::new(),
+            waiting: None,
             boundaries,
             units: BTreeMap::new(),
             flights: Flights::default(),
@@ -141,9 +152,9 @@ impl Worker {
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
             }
-            Message::Cargo { channel, microbatch, peer, tensors } => {
+            Message::Cargo { channel, microbatch, peer, tensors, travelled } => {
                 if let Some(recorder) = &mut self.recorder {
-                    recorder.arrived(channel, microbatch, peer);
+                    recorder.arrived(channel, microbatch, peer, travelled);
                 }
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
@@ -154,6 +165,12 @@ impl Worker {
             }
             Message::Verdict(verdict) => self.update(&verdict),
             Message::Weight { parameter, value } => self.install(parameter, value),
+            Message::Copied { key, step, batch, interval } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.copied(key, step, interval);
+                }
+                self.copies.insert((key, step), batch);
+            }
             Message::Snapshot => self.snapshot(),
         }
         self.advance();

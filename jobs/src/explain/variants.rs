@@ -347,8 +347,14 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Weigh",
+        "Scales each routed row by its token's router weight.",
+        "op: Weigh(width: 256)",
+    ),
+    entry(
+        Topic::Variant,
         "Combine",
-        "Sums each token's rows by its router weights.",
+        "Sums each token's weighed rows.",
         "op: Combine(width: 256, experts: 16, experts_per_token: 4)",
     ),
     entry(Topic::Variant, "Add", "Sums its inputs.", "op: Add(width: 256)"),
