@@ -66,6 +66,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         tokens: 0,
         patience: Duration::from_secs(20),
         speeds: Default::default(),
+        device: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod lower;
 pub mod memory;
 pub mod mesh;
 pub mod model;
+pub mod overlap;
 pub mod passes;
 pub mod place;
 pub mod plan;

@@ -157,6 +157,7 @@ fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> 
     let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
     errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
+    errors.extend(spec.policies().mistakes());
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));
     }

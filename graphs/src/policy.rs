@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     edge::Class,
+    error::PlanError,
     model::{ModelGraph, NodeId},
 };
 
@@ -40,6 +41,16 @@ impl Recompute {
     /// All of them, in the order of the K2 report.
     pub const ALL: [Recompute; 4] =
         [Recompute::RmsNorm, Recompute::SwiGlu, Recompute::MlaUpProj, Recompute::MoeDownProj];
+
+    /// The tensors that it computes again.
+    pub fn makes(self) -> Stored {
+        match self {
+            Recompute::RmsNorm => Stored::NormOutput,
+            Recompute::SwiGlu => Stored::SwiGluOutput,
+            Recompute::MlaUpProj => Stored::AttentionInput,
+            Recompute::MoeDownProj => Stored::MoeDownOutput,
+        }
+    }
 
     /// Whether a node of that kind, whose first output is of the class, is meant.
     fn means(self, op: &Op, class: Class) -> bool {
@@ -177,6 +188,17 @@ impl Policies {
     pub fn stores(&self, class: Class) -> bool {
         let Some(Store::Fp8(Fp8 { tensors, .. })) = &self.store else { return false };
         tensors.iter().any(|stored| stored.classes().contains(&class))
+    }
+
+    /// A tile that is not known, and what would be stored that is computed again.
+    pub fn mistakes(&self) -> Vec<PlanError> {
+        let Some(Store::Fp8(Fp8 { tensors, tile })) = &self.store else { return Vec::new() };
+        let tile = (*tile != TILE).then_some(PlanError::Tile { got: *tile });
+        let again = |&stored: &Stored| {
+            let recompute = self.recompute.iter().copied().find(|it| it.makes() == stored)?;
+            Some(PlanError::Twice { stored, recompute })
+        };
+        tile.into_iter().chain(tensors.iter().filter_map(again)).collect()
     }
 
     /// How activations go to the host, if they do.

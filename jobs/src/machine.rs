@@ -44,6 +44,14 @@ pub fn speeds(job: &Job) -> Speeds {
     }
 }
 
+/// Bytes that a run of the job allows each rank, if it emulates devices.
+pub fn device(job: &Job) -> Option<u64> {
+    match cluster(job) {
+        Cluster::Machine(machine) => machine.device,
+        Cluster::Gpus(_) => None,
+    }
+}
+
 /// The prices of a job's plan.
 pub fn prices(job: &Job, graph: &ModelGraph, plan: &Plan, profile: Option<&Profile>) -> Prices {
     Prices::new(graph, plan, &cluster(job), job.precision.dtype(), profile)

@@ -153,6 +153,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         tokens,
         patience: PATIENCE,
         speeds: machine::speeds(job),
+        device: machine::device(job),
     }
 }
 

@@ -5,6 +5,7 @@
 //! microbatches under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
 //! actors beside them. The runtime knows no job file and no schedule by name: only plans.
 
+mod arena;
 mod board;
 mod brief;
 mod cargo;

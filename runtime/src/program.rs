@@ -50,6 +50,10 @@ impl Worker {
                 recorder.end();
             }
             self.note_memory();
+            if !self.claim_memory() {
+                self.counter = None;
+                return;
+            }
             self.brief.board.moved();
             self.counter = self.counter.map(|counter| counter + 1);
         }

@@ -4,11 +4,12 @@
 //! them in a list of its own and hands it over with its last report of the step, so recording
 //! sends no message and changes no bit; without it, each instruction asks once whether to note.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use graphs::{
     address::Address,
-    plan::{ChannelId, CopyStep, Side},
+    overlap::{Busy, Carried, Overlap},
+    plan::{ChannelId, CopyStep, Instruction, Plan, Side},
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,46 @@ pub struct Notes {
     pub copies: Vec<(usize, usize, usize, bool, u64, u64)>,
     /// Begin and end of the parts of the optimizer phase.
     pub phase: Vec<(Part, u64, u64)>,
+}
+
+impl Recording {
+    /// How much of what travelled was hidden by computation, summed over ranks.
+    pub fn overlap(&self, plan: &Plan) -> Overlap {
+        let mut ranks: BTreeMap<(usize, usize, usize), Busy> = BTreeMap::new();
+        for notes in &self.actors {
+            let rank = ranks.entry((notes.replica, notes.stage, notes.rank)).or_default();
+            notes.add_to(plan, rank);
+        }
+        Overlap::sum(ranks.values().map(Busy::overlap))
+    }
+}
+
+impl Notes {
+    /// Adds what this actor did to what its rank did.
+    fn add_to(&self, plan: &Plan, rank: &mut Busy) {
+        let side = if self.experts { Side::Experts } else { Side::Stage };
+        let seconds = |(begin, end): (u64, u64)| (begin as f64 * 1e-9, end as f64 * 1e-9);
+        let program = &plan.programs[self.stage][side as usize].instructions;
+        for (instruction, &interval) in program.iter().zip(&self.instructions) {
+            let backward = match instruction {
+                Instruction::Forward { .. } => false,
+                Instruction::Restore { .. }
+                | Instruction::BackwardInput { .. }
+                | Instruction::BackwardWeight { .. } => true,
+                Instruction::Receive { .. }
+                | Instruction::Send { .. }
+                | Instruction::Copy { .. } => continue,
+            };
+            rank.computed.push((backward, seconds(interval)));
+        }
+        for &(channel, _, _, begin, end) in &self.travels {
+            let carried = Carried::of(plan.channels[channel].cargo);
+            rank.travelled.push((carried, seconds((begin, end))));
+        }
+        for &(.., begin, end) in &self.copies {
+            rank.travelled.push((Carried::Copies, seconds((begin, end))));
+        }
+    }
 }
 
 /// A part of the optimizer phase.

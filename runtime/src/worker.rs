@@ -16,13 +16,14 @@ use actix::{Actor, Context, Handler};
 use graphs::{
     address::Address,
     flight::{self, Batch, Keeping, Task},
-    memory::{Bytes, Level},
+    memory::{Bytes, Fixed, Level},
     model::Port,
     plan::{CopyStep, Instruction, Side},
 };
 use ops::{DType, Tensor};
 
 use crate::{
+    arena::Claim,
     board::Doing,
     brief::Brief,
     flights::{FlightKey, Flights},
@@ -49,6 +50,8 @@ pub struct Worker {
     pub(crate) keepings: BTreeMap<(usize, usize), Keeping>,
     /// Copies that the copy lane has done and the program has not taken yet.
     pub(crate) copies: BTreeMap<(FlightKey, CopyStep), Batch<Tensor>>,
+    /// What it holds of its rank's device.
+    pub(crate) claim: Claim,
     /// Since when the next instruction waits.
     pub(crate) waiting: Option<Instant>,
     /// The output that crosses from each chunk to the next, all but the last.
@@ -106,6 +109,8 @@ impl Worker {
     /// Builds an actor of the plan; it begins to work when it is connected.
     pub fn new(me: Address, brief: Arc<Brief>, initial: &Initial) -> Self {
         let holdings = Holdings::new(&brief, me, initial);
+        let Fixed { parameters, masters, states, .. } = holdings.fixed();
+        let claim = Claim::new(parameters + masters + states);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
         let keepings = flight::keepings(&brief.plan, &brief.graph, me.stage, me.side);
@@ -119,6 +124,7 @@ impl Worker {
             tasks,
             keepings,
             copies: BTreeMap::new(),
+            claim,
             waiting: None,
             boundaries,
             units: BTreeMap::new(),
@@ -177,7 +183,7 @@ impl Worker {
     }
 
     /// What the actor was about to do, for a failure's report.
-    fn action(&self) -> String {
+    pub(crate) fn action(&self) -> String {
         match self.instruction() {
             Some(instruction) => self.describe(instruction),
             None => "the optimizer phase".into(),

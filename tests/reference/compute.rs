@@ -162,6 +162,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         tokens: 0,
         patience: Duration::from_secs(60),
         speeds: Default::default(),
+        device: None,
     };
     Ok(Cluster::start(setup, Box::new(RandomText::of(case)))?)
 }

@@ -8,7 +8,7 @@ mod storage;
 
 use std::num::NonZeroUsize;
 
-use graphs::{ModelGraph, Plan, plan::Batch};
+use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -17,7 +17,10 @@ use crate::{
     exit::Failure,
     job::Job,
     memory, prepare,
-    view::progress::{bytes, grouped},
+    view::{
+        progress::{bytes, grouped},
+        words,
+    },
 };
 
 pub use self::{parts::parts, products::products, storage::storage};
@@ -55,6 +58,8 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
             "matmul_share": share,
             "bubble": reports.median(|report| report.bubble),
             "memory_bytes": memory,
+            "copy_wait_seconds": reports.median(|report| report.copy_wait_seconds),
+            "overlap": reports.overlap(),
             "steps": steps,
         });
         println!("{answer}");
@@ -66,6 +71,7 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
         );
         println!("{:.0} % of the busy time in matrix products", 100.0 * share);
         println!("{} held at most", bytes(memory));
+        reports.overlap().iter().flat_map(words::overlap).for_each(|line| println!("{line}"));
     }
     Ok(0)
 }
@@ -78,6 +84,12 @@ impl Reports {
         let mut values: Vec<f64> = self.0.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
+    }
+
+    /// What travelled in all steps together, if anything did.
+    fn overlap(&self) -> Option<Overlap> {
+        let overlaps: Option<Vec<Overlap>> = self.0.iter().map(|it| it.overlap.clone()).collect();
+        overlaps.map(Overlap::sum)
     }
 }
 
