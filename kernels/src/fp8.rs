@@ -20,6 +20,10 @@ use crate::{number::Number, vector::vectorised};
 /// Elements of a tile.
 pub const TILE: usize = 128;
 
+/// Tiles whose scales are found before their codes: the joining of a tile's maxima and its division
+/// are waited for once, and the elements are still in the nearest cache.
+const TOGETHER: usize = 8;
+
 /// Largest number of E4M3.
 pub const LARGEST: f32 = 448.0;
 
@@ -76,8 +80,9 @@ fn encode_rows<N: Number>(x: &[N], width: usize, codes: &mut [u8], scales: &mut 
     let row = width.max(1);
     let rows = x.chunks_exact(row).zip(codes.chunks_exact_mut(row));
     for ((x, codes), scales) in rows.zip(scales.chunks_exact_mut(tiles(row))) {
-        for ((x, codes), scale) in x.chunks(TILE).zip(codes.chunks_mut(TILE)).zip(scales) {
-            *scale = encode_tile(x, codes);
+        let parts = x.chunks(TILE * TOGETHER).zip(codes.chunks_mut(TILE * TOGETHER));
+        for ((x, codes), scales) in parts.zip(scales.chunks_mut(TOGETHER)) {
+            encode_tiles(x, codes, scales);
         }
     }
 }
@@ -103,21 +108,34 @@ fn assert_fit(elements: usize, width: usize, codes: usize, scales: usize) {
     assert_eq!(scales, rows * tiles(width), "scales");
 }
 
-/// Writes the codes and gives the scale.
 #[inline(always)]
-fn encode_tile<N: Number>(x: &[N], codes: &mut [u8]) -> f32 {
+fn encode_tiles<N: Number>(x: &[N], codes: &mut [u8], scales: &mut [f32]) {
+    for (x, scale) in x.chunks(TILE).zip(scales.iter_mut()) {
+        *scale = scale_of(x);
+    }
+    for ((x, codes), scale) in x.chunks(TILE).zip(codes.chunks_mut(TILE)).zip(scales) {
+        encode_tile(x, *scale, codes);
+    }
+}
+
+/// NaN if a NaN or an infinity is among the elements.
+#[inline(always)]
+fn scale_of<N: Number>(x: &[N]) -> f32 {
     // Magnitudes rise with their bits, and above all numbers are infinity and NaN.
     let largest = x.iter().fold(0, |most, x| u32::max(most, x.wide().to_bits() & !SIGN));
     let largest = f32::from_bits(largest);
-    if !largest.is_finite() {
+    if largest.is_finite() { (largest / LARGEST).max(f32::MIN_POSITIVE) } else { f32::NAN }
+}
+
+#[inline(always)]
+fn encode_tile<N: Number>(x: &[N], scale: f32, codes: &mut [u8]) {
+    if scale.is_nan() {
         codes.fill(NAN);
-        return f32::NAN;
+        return;
     }
-    let scale = (largest / LARGEST).max(f32::MIN_POSITIVE);
     for (code, x) in codes.iter_mut().zip(x) {
         *code = nearest(x.wide() / scale);
     }
-    scale
 }
 
 /// The code of the nearest number, of two the even one, for at most 448 and an error of a division.
@@ -135,7 +153,7 @@ fn nearest(x: f32) -> u8 {
     // The last byte is that of the sum's mantissa, which has the leading one, plus eight times the
     // exponent; a carry of the mantissa goes to where it belongs.
     let code = sum.to_bits().wrapping_add(power >> DROPPED);
-    code as u8 | (bits >> 24) as u8 & 0x80
+    (code | bits >> 24 & 0x80) as u8
 }
 
 /// The number that a code stands for; exact.

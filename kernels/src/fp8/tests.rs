@@ -245,7 +245,7 @@ fn the_largest_and_the_smallest_numbers_stay_finite_and_near() {
 #[test]
 fn rows_of_any_width_have_the_tiles_they_would_have_alone() {
     let rows = 3;
-    for width in [1, 5, 127, 128, 129, 200, 256, 300] {
+    for width in [1, 5, 127, 128, 129, 200, 256, 300, 1024, 1100] {
         let x = random("widths", rows * width);
         let (codes, scales) = encoded(&x, width);
         let tile = |row: usize, tile: usize| {
