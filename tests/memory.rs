@@ -84,6 +84,34 @@ fn the_same_in_bf16_and_step_after_step() {
 }
 
 #[test]
+fn what_is_stored_in_fp8_or_on_the_host_is_counted_too() {
+    let plans = parity::stored();
+    for (name, spec) in &plans {
+        for dtype in [DType::F32, DType::Bf16] {
+            let actors = check(name, spec, dtype, 2);
+            let on_host = actors.iter().map(|actor| actor.host.bytes).max();
+            assert_eq!(on_host > Some(0), spec.offload.is_some(), "{name}: {on_host:?}");
+        }
+    }
+    check("all stored", &parity::all_stored(), DType::Bf16, 2);
+}
+
+#[test]
+fn each_policy_lowers_the_peaks() {
+    let spec = PlanSpec { schedule: Some(Schedule::GPipe), ..PlanSpec::default() };
+    let spec = PlanSpec { mesh: Mesh { pp: 2, ..Mesh::default() }, ..spec };
+    let peaks = |spec: &PlanSpec| -> u64 {
+        check("peaks", spec, DType::Bf16, 1).iter().map(|actor| actor.peak.bytes).sum()
+    };
+    let plain = peaks(&spec);
+    let (again, away) = (parity::recompute(spec.clone()), parity::offload(spec));
+    let (recomputed, offloaded) = (peaks(&again), peaks(&away));
+    assert!(recomputed < plain && offloaded < plain, "{plain} {recomputed} {offloaded}");
+    let both = peaks(&parity::offload(again));
+    assert!(both < recomputed && both < offloaded, "{both} {recomputed} {offloaded}");
+}
+
+#[test]
 fn units_of_two_sequences_and_uneven_loads_are_counted_too() {
     let mesh = Mesh { pp: 2, vpp: 2, ep: 2, dp: 1 };
     let rule = Interleaved { extra_warmup: 1, split_backward: true, ..Interleaved::PLAIN };

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
-    policy::{Activations, Offload, Place, Recompute},
+    policy::{Activations, Fp8, Offload, Place, Recompute, Store, Stored, TILE},
     schedule::{Automatic, Hybrid, Interleaved, Schedule},
     spec::{Overlap, WeightGrad},
 };
@@ -41,17 +41,43 @@ fn hybrid(split_pairs: bool) -> Schedule {
     Schedule::Hybrid(Hybrid { split_pairs, group: None })
 }
 
-fn recompute(spec: PlanSpec) -> PlanSpec {
+pub fn recompute(spec: PlanSpec) -> PlanSpec {
     PlanSpec { recompute: Recompute::ALL.to_vec(), ..spec }
 }
 
-fn overlap(spec: PlanSpec) -> PlanSpec {
+pub fn overlap(spec: PlanSpec) -> PlanSpec {
     PlanSpec { overlap: vec![Overlap::ExpertAllToAll], ..spec }
 }
 
-fn offload(spec: PlanSpec) -> PlanSpec {
+pub fn offload(spec: PlanSpec) -> PlanSpec {
     let how = Activations { to: Place::Host, prefetch: 1, stored: false };
     PlanSpec { offload: Some(Offload::Activations(how)), ..spec }
+}
+
+/// Stores what K2 stores, and the same with all of its policies.
+pub fn stored() -> Vec<(&'static str, PlanSpec)> {
+    let store = |tensors: &[Stored], spec| {
+        let fp8 = Fp8 { tensors: tensors.to_vec(), tile: TILE };
+        PlanSpec { store: Some(Store::Fp8(fp8)), ..spec }
+    };
+    let k2 = [Stored::MoeUpInput, Stored::SwiGluInput];
+    let warm = PlanSpec { schedule: Some(interleaved(1, true)), ..spec(2, 2, 2, 1) };
+    let late = PlanSpec { weight_grad: Some(WeightGrad::Late(1)), ..spec(2, 1, 1, 2) };
+    let all = store(&k2, recompute(offload(overlap(warm))));
+    let sent = Offload::Activations(Activations { to: Place::Host, prefetch: 2, stored: true });
+    vec![
+        ("fp8", store(&k2, spec(1, 1, 1, 1))),
+        ("fp8 ep 2", store(&k2, spec(1, 1, 2, 1))),
+        ("fp8 late W dp 2", store(&k2, late)),
+        ("all of k2", all.clone()),
+        ("all of k2, fp8 sent too", PlanSpec { offload: Some(sent), ..all }),
+    ]
+}
+
+/// Stores everything that can be.
+pub fn all_stored() -> PlanSpec {
+    let fp8 = Fp8 { tensors: Stored::ALL.to_vec(), tile: TILE };
+    PlanSpec { store: Some(Store::Fp8(fp8)), ..spec(2, 1, 2, 1) }
 }
 
 /// The plan of a job whose schedule is a file, on two replicas.
@@ -115,7 +141,7 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
     ]
 }
 
-fn traces(decoder: &Decoder, dtype: DType, plans: &[(&str, PlanSpec)]) -> Vec<Trace> {
+pub fn traces(decoder: &Decoder, dtype: DType, plans: &[(&str, PlanSpec)]) -> Vec<Trace> {
     let one = |(name, spec): &(&str, PlanSpec)| {
         let graph = small::graph(decoder);
         let plan = small::plan(&graph, spec);

@@ -65,8 +65,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(20),
-        speeds: Default::default(),
-        device: None,
+        machine: None,
     }
 }
 

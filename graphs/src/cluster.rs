@@ -49,6 +49,8 @@ pub struct Machine {
     pub host: Option<f64>,
     /// Bytes that each rank may hold, if a device is emulated; or else its share of the memory.
     pub device: Option<u64>,
+    /// Whether each rank has a core of its own, emulated: it computes no faster than that.
+    pub apart: bool,
 }
 
 /// What computes: a GPU, or a core.

@@ -204,27 +204,4 @@ fn length(intervals: &[Interval]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_count_once_and_are_hidden_by_any_computation() {
-        let busy = Busy {
-            computed: vec![(false, (0.0, 2.0)), (true, (3.0, 5.0)), (false, (4.0, 6.0))],
-            travelled: vec![
-                (Carried::Experts, (1.0, 4.0)),
-                (Carried::Experts, (3.5, 4.5)),
-                (Carried::Pipeline, (5.5, 8.0)),
-            ],
-        };
-        let overlap = busy.overlap();
-        assert_eq!(overlap.whole[&Carried::Experts], Travel { hidden: 2.5, exposed: 1.0 });
-        assert_eq!(overlap.whole[&Carried::Pipeline], Travel { hidden: 0.5, exposed: 2.0 });
-        assert_eq!(overlap.warm[&Carried::Experts], Travel { hidden: 1.5, exposed: 0.0 });
-        assert_eq!(overlap.steady[&Carried::Pipeline], Travel { hidden: 0.5, exposed: 0.0 });
-        assert!(!overlap.whole.contains_key(&Carried::Copies));
-        let twice = Overlap::sum([overlap.clone(), overlap.clone()]);
-        assert_eq!(twice.whole[&Carried::Experts], Travel { hidden: 5.0, exposed: 2.0 });
-        assert_eq!(twice.whole[&Carried::Experts].part_hidden(), 5.0 / 7.0);
-    }
-}
+mod tests;

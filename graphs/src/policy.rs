@@ -72,6 +72,13 @@ pub enum Store {
     Fp8(Fp8),
 }
 
+impl Store {
+    /// What Kimi K2 stores: inputs of the routed up-projections and of all SwiGLUs.
+    pub fn k2() -> Self {
+        Store::Fp8(Fp8 { tensors: vec![Stored::MoeUpInput, Stored::SwiGluInput], tile: TILE })
+    }
+}
+
 /// What is stored in FP8.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -163,6 +170,13 @@ pub struct Activations {
     /// Whether what is stored in FP8 goes too, or stays on the device.
     #[serde(default)]
     pub stored: bool,
+}
+
+impl Default for Activations {
+    /// To the host, fetched a step ahead; what is stored in FP8 stays.
+    fn default() -> Self {
+        Activations { to: Place::Host, prefetch: one(), stored: false }
+    }
 }
 
 fn one() -> usize {

@@ -74,7 +74,7 @@ impl Prices {
         let pricing = Pricing { graph, plan, cluster, device, dtype, profile, sources, keepings };
         let cores = match cluster {
             Cluster::Gpus(_) => None,
-            Cluster::Machine(machine) => Some(machine.cores),
+            Cluster::Machine(machine) => (!machine.apart).then_some(machine.cores),
         };
         let devices = cores.unwrap_or(plan.mesh.ranks());
         Prices {

@@ -6,9 +6,10 @@ use graphs::{
     price::{Prices, Profile},
 };
 
-use runtime::lanes::Speeds;
-
-use crate::{job::Job, memory};
+use crate::{
+    job::{self, Job},
+    memory,
+};
 
 /// The cluster that a job names, or this machine.
 pub fn cluster(job: &Job) -> Cluster {
@@ -33,22 +34,14 @@ pub fn this() -> Machine {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (link, host, device) = (None, None, None);
-    Machine { cores, core, message: 4e-6, latency: 10e-6, link, host, device }
+    Machine { cores, core, message: 4e-6, latency: 10e-6, link, host, device, apart: false }
 }
 
-/// The speeds that a run of the job keeps to.
-pub fn speeds(job: &Job) -> Speeds {
-    match cluster(job) {
-        Cluster::Machine(Machine { link, host, .. }) => Speeds { link, host },
-        Cluster::Gpus(_) => Speeds::default(),
-    }
-}
-
-/// Bytes that a run of the job allows each rank, if it emulates devices.
-pub fn device(job: &Job) -> Option<u64> {
-    match cluster(job) {
-        Cluster::Machine(machine) => machine.device,
-        Cluster::Gpus(_) => None,
+/// What a run of the job emulates, if anything.
+pub fn emulated(job: &Job) -> Option<Machine> {
+    match (&job.cluster, cluster(job)) {
+        (Some(job::Cluster::Local(_)), Cluster::Machine(machine)) => Some(machine),
+        _ => None,
     }
 }
 

@@ -152,8 +152,7 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         step,
         tokens,
         patience: PATIENCE,
-        speeds: machine::speeds(job),
-        device: machine::device(job),
+        machine: machine::emulated(job),
     }
 }
 

@@ -15,7 +15,9 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, System};
-use graphs::{address::Address, mesh::Mesh, model::ModelGraph, plan::Plan, share};
+use graphs::{
+    address::Address, cluster::Machine, mesh::Mesh, model::ModelGraph, plan::Plan, share,
+};
 use ops::{DType, Tensor, optim::Optimizer};
 
 use crate::{
@@ -25,9 +27,10 @@ use crate::{
     error::RunError,
     feed::Feed,
     init::Initial,
-    lanes::{Lanes, Speeds},
+    lanes::Lanes,
     loader::{Load, Loader},
     message::Message,
+    pace::Pace,
     post::{Connect, Post},
     rate::Rate,
     report::{Report, StepReport},
@@ -63,10 +66,8 @@ pub struct Setup {
     pub tokens: u64,
     /// How long nothing may move before the watchdog speaks.
     pub patience: Duration,
-    /// Speeds of links and buses to keep to.
-    pub speeds: Speeds,
-    /// Bytes that each rank may hold; no limit if left out.
-    pub device: Option<u64>,
+    /// Links, buses, memories and speeds that are emulated; nothing if left out.
+    pub machine: Option<Machine>,
 }
 
 /// Values and optimizer states by name, and where the feed stands.
@@ -109,10 +110,12 @@ impl Cluster {
     /// [`RunError::Weights`] if the tensors to start from do not fit the model.
     pub fn start(setup: Setup, feed: Box<dyn Feed>) -> Result<Self, RunError> {
         let addresses = Address::all(&setup.plan.mesh);
+        let machine = setup.machine.clone();
         let brief = Arc::new(Brief {
             shares: share::shares(&setup.plan, &setup.graph),
             board: Board::new(addresses.len()),
-            arenas: Arenas::new(setup.device, &setup.plan.mesh),
+            arenas: Arenas::new(machine.as_ref().and_then(|it| it.device), &setup.plan.mesh),
+            pace: machine.as_ref().and_then(|it| Pace::new(it, &setup)),
             plan: setup.plan,
             graph: setup.graph,
             optimizer: setup.optimizer,
@@ -133,8 +136,9 @@ impl Cluster {
             }));
             arbiters.push(arbiter);
         }
-        let travels = setup.speeds.link.is_some() || brief.plan.policies.offload.is_some();
-        let lanes = Lanes::start(&setup.speeds, &brief.plan, &mut arbiters);
+        let link = machine.as_ref().and_then(|it| it.link);
+        let travels = link.is_some() || brief.plan.policies.offload.is_some();
+        let lanes = Lanes::start(machine.as_ref(), &brief.plan, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
         let transport = lanes.transport(queues);

@@ -15,7 +15,7 @@ use actix::{Actor, Addr, Arbiter, Context, Handler};
 use bytes::Bytes;
 use graphs::{
     address::Address,
-    cluster::Link,
+    cluster::{Link, Machine},
     flight::{Batch, Lump},
     plan::{CopyStep, Plan},
 };
@@ -26,15 +26,6 @@ use crate::{
     message::Message,
     post::{Connect, Post, Transport},
 };
-
-/// Speeds that a cluster keeps to; left out, as fast as the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Speeds {
-    /// From a rank to the others.
-    pub link: Option<Link>,
-    /// Bytes a second between a rank and its host, each way.
-    pub host: Option<f64>,
-}
 
 /// A message on its way to another rank.
 #[derive(actix::Message, Debug)]
@@ -109,7 +100,7 @@ pub struct CopyJob {
     pub batch: Batch<Tensor>,
 }
 
-/// The copy lane of a rank: one batch after the other, at the speed of the bus.
+/// The copy lane of a rank, one way: one batch after the other, at the speed of the bus.
 pub struct Copier {
     /// Bytes a second; as fast as memory if there is none.
     speed: Option<f64>,
@@ -179,20 +170,28 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// Starts the lanes that a plan needs, each on a thread of its own.
-    pub(crate) fn start(speeds: &Speeds, plan: &Plan, arbiters: &mut Vec<Arbiter>) -> Self {
+    pub(crate) fn start(
+        machine: Option<&Machine>,
+        plan: &Plan,
+        arbiters: &mut Vec<Arbiter>,
+    ) -> Self {
         let mut lanes = Lanes { carriers: Vec::new(), copiers: Vec::new() };
         for _ in 0..plan.mesh.ranks() {
-            if let Some(link) = speeds.link {
+            if let Some(link) = machine.and_then(|it| it.link) {
                 let arbiter = Arbiter::new();
                 let start = move |_: &mut Context<Carrier>| Carrier::new(link);
                 lanes.carriers.push(Carrier::start_in_arbiter(&arbiter.handle(), start));
                 arbiters.push(arbiter);
             }
             if plan.policies.offload.is_some() {
-                let (arbiter, host) = (Arbiter::new(), speeds.host);
-                let start = move |_: &mut Context<Copier>| Copier::new(host);
-                lanes.copiers.push(Copier::start_in_arbiter(&arbiter.handle(), start));
-                arbiters.push(arbiter);
+                let host = machine.and_then(|it| it.host);
+                // One to the host, one back: a bus carries both ways at a time.
+                for _ in 0..2 {
+                    let arbiter = Arbiter::new();
+                    let start = move |_: &mut Context<Copier>| Copier::new(host);
+                    lanes.copiers.push(Copier::start_in_arbiter(&arbiter.handle(), start));
+                    arbiters.push(arbiter);
+                }
             }
         }
         lanes

@@ -23,6 +23,7 @@ mod loader;
 mod mailbox;
 mod message;
 pub mod metrics;
+mod pace;
 mod phase;
 mod post;
 mod program;

@@ -6,7 +6,7 @@
 use std::{sync::mpsc::Sender, time::Instant};
 
 use actix::Recipient;
-use graphs::{address::Address, mesh::Mesh};
+use graphs::{address::Address, mesh::Mesh, plan::CopyStep};
 
 use crate::{
     lanes::{CopyJob, Parcel},
@@ -22,7 +22,7 @@ pub enum Transport {
         workers: Vec<Recipient<Message>>,
         /// Communication lanes by rank, if messages between ranks take a link.
         carriers: Vec<Recipient<Parcel>>,
-        /// Copy lanes by rank.
+        /// Copy lanes by rank: to the host, and back.
         copiers: Vec<Recipient<CopyJob>>,
     },
 }
@@ -72,7 +72,8 @@ impl Post {
     /// Gives the copy lane of a rank something to do.
     pub fn copy(&self, job: CopyJob) {
         let Transport::Local { copiers, .. } = &self.transport;
-        copiers[job.of.index(&self.mesh) / 2].do_send(job);
+        let way = usize::from(job.step == CopyStep::Fetch);
+        copiers[job.of.index(&self.mesh) / 2 * 2 + way].do_send(job);
     }
 
     /// Tells the conductor; nobody listens any more once a step has failed.

@@ -113,9 +113,18 @@ impl Worker {
             }
             compute => {
                 self.write_board(Doing::Working(self.describe(compute)));
+                let brief = self.brief.clone();
+                let rank = self.me.index(&brief.plan.mesh) / 2;
+                let device = brief.pace.as_ref().map(|pace| pace.begin(rank, self.me, compute));
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.start();
+                }
                 let begin = Instant::now();
                 for source in self.sources() {
                     self.compute(compute, source);
+                }
+                if let Some(device) = device {
+                    device.end();
                 }
                 self.seen.busy_seconds += begin.elapsed().as_secs_f64();
             }

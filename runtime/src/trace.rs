@@ -139,6 +139,14 @@ impl Recorder {
         self.notes.instructions.push((now, now));
     }
 
+    /// Notes that the instruction under way begins only now, having waited for its device.
+    pub(crate) fn start(&mut self) {
+        let now = self.now();
+        if let Some(last) = self.notes.instructions.last_mut() {
+            last.0 = now;
+        }
+    }
+
     /// Notes that it is done.
     pub(crate) fn end(&mut self) {
         let now = self.now();

@@ -34,7 +34,7 @@ fn h800() -> Gpus {
 fn machine() -> Machine {
     let core = Device { name: "core".into(), bf16: 1e10, f32: 1e10, bandwidth: 1e10, ..h800().gpu };
     let (link, host, device) = (None, None, None);
-    Machine { cores: 2, core, message: 1e-5, latency: 2e-5, link, host, device }
+    Machine { cores: 2, core, message: 1e-5, latency: 2e-5, link, host, device, apart: false }
 }
 
 fn plan(decoder: Decoder, mesh: Mesh, context: usize) -> (ModelGraph, Plan) {

@@ -36,6 +36,13 @@ pub const CLUSTERS: &[Entry] = &[
         "Bytes a second between a rank and its host, each way, emulated.",
         "bus: \"2GB/s\"",
     ),
+    entry(
+        Topic::Field,
+        "compute",
+        "What each rank computes in products, emulated: an instruction takes no less time than its \
+         operations do at this rate, so that many ranks can be timed on few cores.",
+        "compute: \"10GF\"",
+    ),
     entry(Topic::Field, "device", "Bytes that a rank may hold, emulated.", "device: \"512MiB\""),
     entry(Topic::Field, "node", "One node of a cluster.", "node: (gpus: 8)"),
     entry(Topic::Field, "gpus", "GPUs of a node.", "gpus: 8"),

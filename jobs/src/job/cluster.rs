@@ -130,6 +130,9 @@ pub struct Local {
     pub bus: Option<Bandwidth>,
     /// What each rank may hold; left out: its share of the machine's memory.
     pub device: Option<ByteCount>,
+    /// What each rank computes in products, with both its actors; left out: as fast as the machine,
+    /// whose cores all share.
+    pub compute: Option<Flops>,
 }
 
 /// The link of a rank.
@@ -194,11 +197,12 @@ impl Cluster {
                 ("core.bandwidth", core.bandwidth.0),
                 ("core.achieved", core.achieved),
             ],
-            Cluster::Local(Local { links, bus, device }) => {
+            Cluster::Local(Local { links, bus, device, compute }) => {
                 let links = links.map(|links| ("links.each", links.each.0));
                 let bus = bus.map(|bus| ("bus", bus.0));
                 let device = device.map(|device| ("device", device.0 as f64));
-                [links, bus, device].into_iter().flatten().collect()
+                let compute = compute.map(|compute| ("compute", compute.0));
+                [links, bus, device, compute].into_iter().flatten().collect()
             }
         }
     }
@@ -247,6 +251,7 @@ impl Machine {
             link: None,
             host: None,
             device: None,
+            apart: false,
         }
     }
 }
@@ -255,6 +260,16 @@ impl Local {
     fn plain(&self) -> cluster::Machine {
         let link = self.links.map(|it| Link { each: it.each.0, latency: it.latency.0 });
         let (host, device) = (self.bus.map(|bus| bus.0), self.device.map(|bytes| bytes.0));
-        cluster::Machine { link, host, device, ..machine::this() }
+        let machine = cluster::Machine { link, host, device, ..machine::this() };
+        let Some(Flops(rate)) = self.compute else { return machine };
+        let core = Device {
+            bf16: rate,
+            f32: rate,
+            bandwidth: f64::INFINITY,
+            launch: 0.0,
+            achieved: 1.0,
+            ..machine.core.clone()
+        };
+        cluster::Machine { core, apart: true, message: 0.0, latency: 0.0, ..machine }
     }
 }

@@ -42,11 +42,12 @@ impl Writer<'_> {
             self.leave(chunk, microbatch);
         }
         for layer in 0..=first.max(last) {
+            if layer == first {
+                // Held back to here, it covers the way of the last rows that come back.
+                self.weight(backward, last);
+            }
             if layer <= first {
                 self.forward(forward.chunk, layer, forward.microbatch);
-            }
-            if layer == 0 {
-                self.weight(backward, last);
             }
             if let Some(segment) = last.checked_sub(1 + layer) {
                 self.input(chunk, segment, microbatch);

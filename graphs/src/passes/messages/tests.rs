@@ -125,7 +125,7 @@ fn rows_of_one_microbatch_travel_while_the_other_one_computes() {
     };
     assert_eq!(
         words(&programs[0]),
-        "I1, send CombineGradients, F0, send Dispatch, W1, receive DispatchGradients, I0, W0, \
+        "I1, send CombineGradients, F0, send Dispatch, receive DispatchGradients, I0, W0, W1, \
          receive Combine, F1"
     );
     assert_eq!(
