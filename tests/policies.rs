@@ -22,11 +22,14 @@ fn fp8_storage_changes_numbers_a_little_and_the_same_under_every_plan() {
         let stored = parity::traces(&decoder, dtype, &parity::stored());
         // What is computed again is computed from what was stored, which is another rounding.
         let (kept, again): (Vec<_>, Vec<_>) =
-            stored.into_iter().partition(|trace| trace.name.starts_with("fp8"));
+            stored.into_iter().partition(|trace| trace.plan.starts_with("fp8"));
         for same in [&kept, &again] {
             assert_eq!(first_difference(&small::graph(&decoder), same), None);
         }
-        assert!(first_difference(&small::graph(&decoder), &[kept[0].clone(), again[0].clone()]).is_some());
+        assert!(
+            first_difference(&small::graph(&decoder), &[kept[0].clone(), again[0].clone()])
+                .is_some()
+        );
         let losses = |trace: &jobs::verify::Trace| -> Vec<f64> {
             trace.steps.iter().map(|step| f64::from_bits(step.loss)).collect()
         };
@@ -36,7 +39,7 @@ fn fp8_storage_changes_numbers_a_little_and_the_same_under_every_plan() {
             assert_eq!(exact[0], stored[0]);
             for (exact, stored) in exact.iter().zip(&stored).skip(1) {
                 let off = (exact - stored).abs() / exact;
-                assert!(0.0 < off && off < 5e-3, "{dtype:?}: {stored} is not near {exact}");
+                assert!(0.0 < off && off < 2e-2, "{dtype:?}: {stored} is not near {exact}");
             }
         }
     }

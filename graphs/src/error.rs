@@ -171,7 +171,9 @@ pub enum PlanError {
         got: (usize, usize),
     },
     /// Tensors that are to be computed again, and to be stored too.
-    #[error("{stored:?} is stored, but {recompute:?} computes it again, so nothing is left to store")]
+    #[error(
+        "{stored:?} is stored, but {recompute:?} computes it again, so nothing is left to store"
+    )]
     Twice {
         /// What is stored.
         stored: Stored,

@@ -126,8 +126,11 @@ impl Overlap {
     /// What a timeline of a plan comes to, rank by rank.
     pub fn of_timeline(plan: &Plan, timeline: &Timeline) -> Vec<Overlap> {
         let mut ranks = vec![Busy::default(); timeline.ranks.len()];
-        for (rank, span) in
-            timeline.ranks.iter().enumerate().flat_map(|(rank, spans)| spans.iter().map(move |s| (rank, s)))
+        for (rank, span) in timeline
+            .ranks
+            .iter()
+            .enumerate()
+            .flat_map(|(rank, spans)| spans.iter().map(move |s| (rank, s)))
         {
             let interval = (span.start, span.end);
             let (kind, chunk) = (span.task.kind, span.task.chunk);

@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use graphs::{edge::Class, memory::Bytes, mesh::Mesh};
 
-use crate::{
-    report::Report,
-    worker::Worker,
-};
+use crate::{report::Report, worker::Worker};
 
 /// The devices of all ranks.
 #[derive(Debug)]

@@ -50,9 +50,8 @@ impl Pace {
     }
 
     fn seconds(&self, me: Address, instruction: Instruction) -> f64 {
-        let part = |chunk, segment, of: fn(&Parts) -> f64| {
-            of(self.prices.parts(me.side, chunk, segment))
-        };
+        let part =
+            |chunk, segment, of: fn(&Parts) -> f64| of(self.prices.parts(me.side, chunk, segment));
         match instruction {
             Instruction::Forward { chunk, segment, .. } => part(chunk, segment, |it| it.forward),
             Instruction::Restore { chunk, segment, .. } => part(chunk, segment, |it| it.restore),
@@ -62,7 +61,9 @@ impl Pace {
             Instruction::BackwardWeight { chunk, segment, .. } => {
                 part(chunk, segment, |it| it.weight)
             }
-            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => 0.0,
+            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
+                0.0
+            }
         }
     }
 }

@@ -48,9 +48,7 @@ impl fmt::Display for Change {
                 write!(f, "mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp})")
             }
             Change::Recompute(what) => write!(f, "recompute: [{what:?}]"),
-            Change::Store => {
-                f.write_str("store: Fp8(tensors: [MoeUpInput, SwiGluInput])")
-            }
+            Change::Store => f.write_str("store: Fp8(tensors: [MoeUpInput, SwiGluInput])"),
             Change::Offload => f.write_str("offload: Activations()"),
             Change::Precision(format) => write!(f, "precision: {format:?}"),
         }

@@ -173,9 +173,8 @@ fn after_forward(layers: usize, policies: &PlanSpec) -> Bytes {
         let backward = |it: &Instruction| {
             matches!(it, Instruction::BackwardInput { .. } | Instruction::Restore { .. })
         };
-        let forward = |it: &Instruction| {
-            matches!(it, Instruction::Forward { .. } | Instruction::Send { .. })
-        };
+        let forward =
+            |it: &Instruction| matches!(it, Instruction::Forward { .. } | Instruction::Send { .. });
         let begin = program.iter().position(backward).unwrap();
         let done = 1 + program[..begin].iter().rposition(forward).unwrap();
         let mut after = Vec::new();

@@ -80,8 +80,7 @@ fn measured(spec: &PlanSpec) -> (Overlap, f64) {
     let decoder = Decoder { layers: 8, dense_layers: 0, ..nano() };
     let graph = ModelGraph::new(&decoder.expand()).unwrap();
     let ranks = spec.mesh.data_ranks();
-    let batch =
-        Batch { sequences: 16 * ranks, context: 256, microbatch: 1, lanes: Some(ranks) };
+    let batch = Batch { sequences: 16 * ranks, context: 256, microbatch: 1, lanes: Some(ranks) };
     let plan = lower(&graph, spec, batch).unwrap();
     let each = third(&graph, &plan);
     let prices = prices(&graph, &plan, each);

@@ -303,12 +303,7 @@ pub const VARIANTS: &[Entry] = &[
         "What routed experts give, row by row.",
         "store: Fp8(tensors: [MoeDownOutput])",
     ),
-    entry(
-        Topic::Variant,
-        "NormOutput",
-        "Outputs of norms.",
-        "store: Fp8(tensors: [NormOutput])",
-    ),
+    entry(Topic::Variant, "NormOutput", "Outputs of norms.", "store: Fp8(tensors: [NormOutput])"),
     entry(
         Topic::Variant,
         "Latent",
@@ -339,12 +334,7 @@ pub const VARIANTS: &[Entry] = &[
         "All that is kept for the backward pass goes to the host and comes back in time.",
         "offload: Activations(prefetch: 1)",
     ),
-    entry(
-        Topic::Variant,
-        "Host",
-        "The memory of the host.",
-        "offload: Activations(to: Host)",
-    ),
+    entry(Topic::Variant, "Host", "The memory of the host.", "offload: Activations(to: Host)"),
     entry(
         Topic::Variant,
         "Least",
