@@ -111,7 +111,7 @@ proptest! {
         path in "[a-z.\"0-9é]{0,20}", value in "\\PC{0,20}",
     ) {
         let sets = vec![format!("{path}={value}"), format!("plan.{path}={value}")];
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
         if let Err(report) = load(&request) {
             prop_assert!(!report.human(false).is_empty());
         }

@@ -185,7 +185,7 @@ mod tests {
 
     fn loaded(job: &str, sets: &[&str]) -> crate::Loaded {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: job.into(), sets, plan: None };
+        let request = Request { job: job.into(), sets, ..Request::default() };
         load(&request).unwrap_or_else(|report| panic!("{report}"))
     }
 
@@ -195,7 +195,7 @@ mod tests {
             let loaded = loaded(name, &["seed=7", "plan.microbatch=2", "model.vocab=9999"]);
             let text = loaded.text();
             let again = load_resolved(&text).unwrap_or_else(|report| panic!("{report}\n{text}"));
-            assert_eq!(again, loaded.job, "{text}");
+            assert_eq!(again, loaded.whole, "{text}");
         }
     }
 

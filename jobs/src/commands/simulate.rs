@@ -171,7 +171,7 @@ mod tests {
 
     fn job(sets: &[&str]) -> Job {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
         load(&request).unwrap_or_else(|report| panic!("{report}")).job
     }
 

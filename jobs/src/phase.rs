@@ -1,0 +1,144 @@
+//! The phases of a run: a job for each stretch of it, one after the other.
+//!
+//! A phase is a job of its own, in which the learner, the rotation and the plan are those of the
+//! phase; so it is checked, lowered, priced and trained as any other. Weights and optimizer states
+//! go from each phase to the next. A job without phases is one phase.
+
+use runtime::rate::Rate;
+
+use crate::{
+    job::{Actor, Job, PhaseSpec, Stop, Stretch, Train},
+    quantity::{Count, Extent},
+};
+
+/// One phase of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Phase {
+    /// Its name; none if the job has no phases.
+    pub name: Option<String>,
+    /// The job as this phase trains it, without phases; it stops where the phase ends.
+    pub job: Job,
+    /// Steps of the run before it.
+    pub begin: u64,
+    /// Steps of the run at its end.
+    pub end: u64,
+    /// Tokens of the run before it.
+    pub tokens: u64,
+    /// Tokens of one of its steps.
+    pub batch: u64,
+    /// Learning rate by tokens of the run.
+    pub rate: Rate,
+}
+
+impl Phase {
+    /// Steps that it takes.
+    pub fn steps(&self) -> u64 {
+        self.end - self.begin
+    }
+
+    /// Tokens of the run at its end.
+    pub fn tokens_at_end(&self) -> u64 {
+        self.tokens.saturating_add(self.steps().saturating_mul(self.batch))
+    }
+
+    /// Learning rates at its beginning and at its end.
+    pub fn rates(&self) -> (f64, f64) {
+        (self.rate.at(self.tokens), self.rate.at(self.tokens_at_end()))
+    }
+
+    /// Steps of the run after which so many tokens have been seen, if that is in this phase.
+    fn reaches(&self, tokens: u64) -> Option<u64> {
+        let left = tokens.saturating_sub(self.tokens);
+        (tokens <= self.tokens_at_end())
+            .then(|| self.begin + Extent::Tokens(left).steps(self.batch))
+    }
+}
+
+impl Job {
+    /// The phases of the run, the first one first; none if nothing learns.
+    pub fn phases(&self) -> Vec<Phase> {
+        let learner = self.learners().next();
+        learner.map_or_else(Vec::new, |(name, train)| self.phases_of(name, train))
+    }
+
+    /// Whether the run is made of phases that have names.
+    pub fn has_phases(&self) -> bool {
+        self.learners().any(|(_, train)| !train.phases.is_empty())
+    }
+
+    /// The phases of one learner.
+    pub(crate) fn phases_of(&self, learner: &str, train: &Train) -> Vec<Phase> {
+        let batch = train.batch.0;
+        if train.phases.is_empty() {
+            let end = self.stop.map_or(0, |stop| stop.steps(batch));
+            let stretch =
+                Stretch { begin: 0, tokens: end.saturating_mul(batch), batch, before: 0.0 };
+            let rate = train.lr.during(stretch);
+            let (name, job) = (None, self.clone());
+            return vec![Phase { name, job, begin: 0, end, tokens: 0, batch, rate }];
+        }
+        let mut phases: Vec<Phase> = Vec::new();
+        for spec in &train.phases {
+            let phase = self.following(phases.last(), (learner, train), spec);
+            phases.push(phase);
+        }
+        phases
+    }
+
+    /// The phase after another, or the first one.
+    fn following(
+        &self,
+        last: Option<&Phase>,
+        (learner, train): (&str, &Train),
+        spec: &PhaseSpec,
+    ) -> Phase {
+        let during = train.during(spec);
+        let batch = during.batch.0;
+        let (begin, tokens) = last.map_or((0, 0), |last| (last.end, last.tokens_at_end()));
+        let steps = Extent::Tokens(spec.tokens.0).steps(batch);
+        let before = last.map_or(0.0, |last| last.rate.at(tokens));
+        let stretch = Stretch { begin: tokens, tokens: steps.saturating_mul(batch), batch, before };
+        let rate = match (&spec.lr, last) {
+            (Some(lr), _) => lr.during(stretch),
+            (None, Some(last)) => last.rate.clone(),
+            (None, None) => train.lr.during(whole(train)),
+        };
+        let job = self.alone(learner, during, spec, steps);
+        let name = Some(spec.name.clone());
+        Phase { name, job, begin, end: begin.saturating_add(steps), tokens, batch, rate }
+    }
+
+    /// This job with one phase for its whole.
+    fn alone(&self, learner: &str, during: Train, spec: &PhaseSpec, steps: u64) -> Job {
+        let mut job = self.clone();
+        job.actors.insert(learner.into(), Actor::Train(Box::new(during)));
+        job.stop = Some(Stop::Steps(Count(steps)));
+        if let Some(plan) = &spec.plan {
+            job.plan = plan.clone();
+        }
+        job
+    }
+
+    /// Steps of the whole run: to the end of the last phase, or to `stop` if that comes first.
+    pub fn steps(&self) -> u64 {
+        let phases = self.phases();
+        let end = phases.last().map_or(0, |phase| phase.end);
+        match self.stop {
+            None => end,
+            Some(Stop::Steps(steps)) => steps.0.min(end),
+            Some(Stop::Tokens(tokens)) => {
+                phases.iter().find_map(|phase| phase.reaches(tokens.0)).unwrap_or(end)
+            }
+        }
+    }
+}
+
+/// All phases of a learner as one stretch, for which the learner's own rate is.
+fn whole(train: &Train) -> Stretch {
+    let tokens = |spec: &PhaseSpec| {
+        let batch = spec.batch.unwrap_or(train.batch).0;
+        Extent::Tokens(spec.tokens.0).steps(batch).saturating_mul(batch)
+    };
+    let tokens = train.phases.iter().map(tokens).fold(0, u64::saturating_add);
+    Stretch { begin: 0, tokens, batch: train.batch.0, before: 0.0 }
+}
