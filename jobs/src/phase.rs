@@ -142,3 +142,85 @@ fn whole(train: &Train) -> Stretch {
     let tokens = train.phases.iter().map(tokens).fold(0, u64::saturating_add);
     Stretch { begin: 0, tokens, batch: train.batch.0, before: 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Request, load};
+
+    fn phases(job: &str, sets: &[&str]) -> Vec<Phase> {
+        let sets = sets.iter().map(|set| set.to_string()).collect();
+        let request = Request { job: job.into(), sets, ..Request::default() };
+        load(&request).unwrap_or_else(|report| panic!("{report}")).phases
+    }
+
+    #[test]
+    fn the_phases_of_kimi_k2_have_its_rates_and_lengths() {
+        let phases = phases("k2-pretrain", &[]);
+        let batch = 1_u64 << 26;
+        let at = |step: u64| {
+            let phase = phases.iter().find(|it| step <= it.end).unwrap();
+            phase.rate.at(step * batch)
+        };
+        for (step, expected) in [(0, 0.0), (500, 2e-4), (149_012, 2e-4), (230_968, 2e-5)] {
+            assert!((at(step) - expected).abs() < 1e-12, "{step}: {}", at(step));
+        }
+        let ends: Vec<u64> = phases.iter().map(|it| it.end).collect();
+        assert_eq!(ends, [230_968, 230_968 + 5961, 230_968 + 5961 + 895]);
+        assert!((at(ends[1]) - 7e-6).abs() < 1e-15 && (at(ends[2]) - 7e-6).abs() < 1e-15);
+        let contexts = phases.iter().map(|it| it.job.learner().1.context.0);
+        assert_eq!(contexts.collect::<Vec<_>>(), [4096, 4096, 32768]);
+        assert!(phases.iter().all(|it| it.batch == batch));
+    }
+
+    #[test]
+    fn a_job_without_phases_is_one_phase_of_the_whole_job() {
+        let [phase] = &phases("k2-nano", &[])[..] else { panic!("one phase") };
+        assert_eq!((&phase.name, phase.begin, phase.end), (&None, 0, 200));
+        assert_eq!(phase.job.steps(), 200);
+        let tokens = |step: u64| step * 4096;
+        assert_eq!([10, 20, 150, 200].map(|s| phase.rate.at(tokens(s))), [1e-3, 2e-3, 2e-3, 2e-4]);
+    }
+
+    #[test]
+    fn a_rate_that_is_left_out_goes_on_and_one_that_is_said_begins_anew() {
+        let rates = |lr: &str| {
+            let lr = format!("actors.learner.phases=[(name: \"a\", tokens: 40960), {lr}]");
+            let phases = phases("k2-nano", &[&lr]);
+            phases.iter().map(Phase::rates).collect::<Vec<_>>()
+        };
+        let on = rates("(name: \"b\", tokens: 40960), (name: \"c\", tokens: 40960)");
+        assert_eq!(on, [(0.0, 1e-3), (1e-3, 2e-3), (2e-3, 2e-3)]);
+        let anew = rates("(name: \"b\", tokens: 40960, lr: Linear(to: 0, over: \"20 steps\"))");
+        assert_eq!(anew[1], (1e-3, 5e-4));
+        let whole = rates("(name: \"b\", tokens: 40960, lr: Cosine(from: 3e-3, to: 1e-3))");
+        assert_eq!(whole[1], (3e-3, 1e-3));
+        let stay = rates("(name: \"b\", tokens: 40960, lr: Constant())");
+        assert_eq!(stay[1], (1e-3, 1e-3));
+        let warm = rates("(name: \"b\", tokens: 81920, lr: Wsd(peak: 1e-3, warmup: \"10 steps\"))");
+        assert_eq!(warm[1], (0.0, 1e-3));
+    }
+
+    #[test]
+    fn the_learners_own_fall_takes_the_whole_run() {
+        let sets = [
+            "actors.learner.lr=Linear(from: 3e-3, to: 0)",
+            "actors.learner.phases=[(name: \"a\", tokens: 81920), (name: \"b\", tokens: 40960)]",
+        ];
+        let rates: Vec<_> = phases("k2-nano", &sets).iter().map(Phase::rates).collect();
+        assert_eq!(rates.iter().map(|it| it.0).collect::<Vec<_>>(), [3e-3, 1e-3]);
+        assert_eq!(rates[1].1, 0.0);
+        assert_eq!(phases("k2-nano", &sets[..1])[0].rates(), (3e-3, 0.0));
+    }
+
+    #[test]
+    fn a_plan_in_place_changes_single_fields_of_the_jobs_plan() {
+        let set = "actors.learner.phases=[(name: \"a\", tokens: 1, plan: (microbatch: 2)), \
+                   (name: \"b\", tokens: 1, plan: Named(\"pp4\")), (name: \"c\", tokens: 1)]";
+        let phases = phases("k2-nano", &[set, "plan.mesh.dp=2"]);
+        let plans: Vec<_> = phases.iter().map(|it| it.job.plan()).collect();
+        assert_eq!((plans[0].mesh, plans[0].microbatch), (plans[2].mesh, 2));
+        assert_eq!((plans[2].mesh.dp, plans[2].microbatch), (2, 1));
+        assert_eq!((plans[1].mesh.pp, plans[1].mesh.dp), (4, 1));
+    }
+}

@@ -19,8 +19,12 @@ pub fn cluster(job: &Job, places: Places<'_>) -> Vec<Finding> {
         .map(|(path, got)| not_positive(&format!("cluster.{path}"), &got.to_string(), places))
         .collect();
     if findings.is_empty() {
-        let ranks = paths::all(job, places).into_iter().filter_map(|it| ranks(&it, places));
-        findings.extend(paths::distinct(ranks.collect()));
+        let all = paths::all(job, places).into_iter();
+        let found = all.map(|paths| {
+            let found = ranks(&paths, places).into_iter().collect();
+            (paths, found)
+        });
+        findings.extend(paths::told(found.collect()));
     }
     findings
 }
@@ -36,7 +40,7 @@ fn ranks(paths: &Paths<'_>, places: Places<'_>) -> Option<Finding> {
     }
     let message = format!("the plan has {ranks} ranks, the cluster {gpus} GPUs");
     let finding = Finding::new(code::RANKS, message).at(places.of(&path), "pp * ep * dp");
-    Some(paths.told(finding.at(places.of("cluster"), "the cluster is from here")))
+    Some(finding.at(places.of("cluster"), "the cluster is from here"))
 }
 
 #[cfg(test)]

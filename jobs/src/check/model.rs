@@ -23,29 +23,27 @@ pub fn lower(job: &Job, places: Places<'_>, checked: &mut Checked) {
         Ok(graph) => graph,
     };
     let mut lowered: Vec<Lowered> = Vec::new();
-    let (mut findings, mut is_whole) = (Vec::new(), true);
+    let mut found = Vec::new();
     for paths in paths::all(job, places) {
-        match phase(&graph, &paths, places, &lowered) {
-            Some(Ok(phase)) => lowered.push(phase),
-            Some(Err(found)) => findings.extend(found.into_iter().map(|it| paths.told(it))),
-            None => is_whole = false,
-        }
+        let one = phase(&graph, &paths, places, &lowered);
+        let findings = one.map(|phase| lowered.push(phase)).err().unwrap_or_default();
+        found.push((paths, findings));
     }
-    if is_whole && findings.is_empty() {
+    if lowered.len() == found.len() {
         checked.lowered = lowered;
     }
-    checked.findings.extend(paths::distinct(findings));
+    checked.findings.extend(paths::told(found));
 }
 
-/// One phase, lowered; nothing if a mistake that has been found already stands in the way.
+/// One phase, lowered; no finding if one that has been made already stands in the way.
 fn phase(
     graph: &ModelGraph,
     paths: &Paths<'_>,
     places: Places<'_>,
     others: &[Lowered],
-) -> Option<Result<Lowered, Vec<Finding>>> {
+) -> Result<Lowered, Vec<Finding>> {
     let (phase, train) = (&paths.phase, &paths.train);
-    let spec = phase.job.chosen_plan()?;
+    let spec = phase.job.chosen_plan().ok_or_else(Vec::new)?;
     let is_sound = places.sound(&[&paths.plan()])
         && paths.sound(&["batch", "context", "lanes", "yarn"])
         && train.context.0 > 0
@@ -53,14 +51,11 @@ fn phase(
         && train.batch.0.is_multiple_of(train.context.0)
         && train.lanes != Some(0);
     if !is_sound {
-        return None;
+        return Err(Vec::new());
     }
     let graph = match &train.yarn {
         None => graph.clone(),
-        Some(yarn) => match graph.stretched(yarn) {
-            Some(graph) => graph,
-            None => return Some(Err(vec![no_rotation(paths, places)])),
-        },
+        Some(yarn) => graph.stretched(yarn).ok_or_else(|| vec![no_rotation(paths, places)])?,
     };
     let batch = train.cut(spec);
     // Rates and rotations change no plan, so phases often share one.
@@ -69,10 +64,10 @@ fn phase(
         Some(other) => Ok(other.plan.clone()),
         None => lower_plan(&graph, spec, batch),
     };
-    Some(match plan {
-        Ok(plan) => Ok(Lowered { phase: phase.clone(), graph, plan }),
-        Err(errors) => Err(errors.iter().map(|it| plan_error(it, paths, places)).collect()),
-    })
+    let refused = |errors: Vec<PlanError>| {
+        errors.iter().map(|error| plan_error(error, paths, places)).collect::<Vec<_>>()
+    };
+    Ok(Lowered { phase: phase.clone(), graph, plan: plan.map_err(refused)? })
 }
 
 fn no_rotation(paths: &Paths<'_>, places: Places<'_>) -> Finding {
@@ -111,6 +106,9 @@ fn plan_error(error: &PlanError, paths: &Paths<'_>, places: Places<'_>) -> Findi
         None => paths.of(error.path()),
     };
     let mut finding = Finding::new(error.code(), error.to_string()).at(places.of(&path), "");
+    if error.path() == "batch" && paths.is_own("context") {
+        finding = finding.at(places.of(&paths.of("context")), "`context` is from here");
+    }
     if let (PlanError::Experts { experts, .. }, Model::Decoder(_)) = (error, &paths.phase.job.model)
     {
         let label = format!("`experts: {experts}` is from here");

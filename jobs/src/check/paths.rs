@@ -46,7 +46,12 @@ impl Paths<'_> {
         }
     }
 
-    /// Path of the plan, or of a field of it.
+    /// Whether the phase has this field itself.
+    pub fn is_own(&self, field: &str) -> bool {
+        self.own.as_ref().is_some_and(|own| self.has(own, field))
+    }
+
+    /// Path of the plan.
     pub fn plan(&self) -> String {
         match (&self.phase.job.plan, &self.own) {
             (PlanChoice::Named(name), _) => format!("plans.{name}"),
@@ -65,7 +70,7 @@ impl Paths<'_> {
     }
 
     /// The finding, with the phase that it is about.
-    pub fn told(&self, finding: Finding) -> Finding {
+    fn told(&self, finding: Finding) -> Finding {
         match &self.own {
             Some(own) => finding.at(self.places.of(&format!("{own}.name")), "in this phase"),
             None => finding,
@@ -73,19 +78,22 @@ impl Paths<'_> {
     }
 }
 
-/// Leaves out what has been found of an earlier phase.
-pub(super) fn distinct(findings: Vec<Finding>) -> Vec<Finding> {
-    let mut kept: Vec<Finding> = Vec::new();
-    for finding in findings {
-        let same = |other: &&Finding| {
-            let first = |it: &Finding| it.places.first().map(|place| place.span);
-            other.code == finding.code
-                && other.message == finding.message
-                && first(other) == first(&finding)
-        };
-        if kept.iter().find(same).is_none() {
-            kept.push(finding);
+/// What was found in the phases, each mistake once: with the first phase that has it, or without
+/// if all have it, since then it is the learner's or the job's.
+pub(super) fn told(found: Vec<(Paths<'_>, Vec<Finding>)>) -> Vec<Finding> {
+    let having = |finding: &Finding| {
+        let has = |(_, others): &&(Paths<'_>, Vec<Finding>)| others.contains(finding);
+        found.iter().filter(has).count()
+    };
+    let mut told: Vec<(&Finding, Finding)> = Vec::new();
+    for (paths, findings) in &found {
+        for finding in findings {
+            if told.iter().all(|(other, _)| *other != finding) {
+                let is_common = having(finding) == found.len();
+                let text = if is_common { finding.clone() } else { paths.told(finding.clone()) };
+                told.push((finding, text));
+            }
         }
     }
-    kept
+    told.into_iter().map(|(_, finding)| finding).collect()
 }

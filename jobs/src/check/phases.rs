@@ -23,12 +23,12 @@ pub fn phases(job: &Job, places: Places<'_>) -> Vec<Finding> {
         }
     }
     findings.extend(end(job, places));
-    let settings = |paths: Paths<'_>| {
-        let found = settings(job, &paths, places).into_iter();
-        found.map(|finding| paths.told(finding)).collect::<Vec<_>>()
-    };
-    let all = paths::all(job, places).into_iter().flat_map(settings).collect();
-    findings.extend(paths::distinct(all));
+    let all = paths::all(job, places).into_iter();
+    let found = all.map(|paths| {
+        let found = settings(job, &paths, places);
+        (paths, found)
+    });
+    findings.extend(paths::told(found.collect()));
     findings
 }
 

@@ -75,7 +75,7 @@ fn sound(loaded: &Loaded, as_json: bool) -> String {
     let parameters = grouped(parameters);
     let mut page = format!("{}: sound{plan}, {parameters} parameters, {steps} steps\n", job.name);
     if job.has_phases() {
-        page += &table(&loaded.phases, None);
+        page += &table(job, &loaded.phases, None);
     }
     page
 }

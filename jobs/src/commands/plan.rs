@@ -116,7 +116,7 @@ fn summary(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String, Fail
     }
     let mut page = sizes(loaded);
     if loaded.whole.has_phases() {
-        page += &phases::table(&loaded.phases, Some(loaded.at));
+        page += &phases::table(&loaded.whole, &loaded.phases, Some(loaded.at));
     }
     page += &held(&found);
     page += &times(&found);
