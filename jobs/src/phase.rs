@@ -146,7 +146,7 @@ fn whole(train: &Train) -> Stretch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Request, load};
+    use crate::{Request, load, prepare};
 
     fn phases(job: &str, sets: &[&str]) -> Vec<Phase> {
         let sets = sets.iter().map(|set| set.to_string()).collect();
@@ -205,12 +205,38 @@ mod tests {
     fn the_learners_own_fall_takes_the_whole_run() {
         let sets = [
             "actors.learner.lr=Linear(from: 3e-3, to: 0)",
-            "actors.learner.phases=[(name: \"a\", tokens: 81920), (name: \"b\", tokens: 40960)]",
+            "actors.learner.phases=[(name: \"a\", tokens: 40960), (name: \"b\", tokens: 40960)]",
         ];
         let rates: Vec<_> = phases("k2-nano", &sets).iter().map(Phase::rates).collect();
-        assert_eq!(rates.iter().map(|it| it.0).collect::<Vec<_>>(), [3e-3, 1e-3]);
+        assert_eq!(rates.iter().map(|it| it.0).collect::<Vec<_>>(), [3e-3, 1.5e-3]);
         assert_eq!(rates[1].1, 0.0);
         assert_eq!(phases("k2-nano", &sets[..1])[0].rates(), (3e-3, 0.0));
+    }
+
+    #[test]
+    fn the_rotation_of_a_phase_goes_before_the_learners_and_that_before_the_models() {
+        let yarn = |factor: u32| {
+            format!(
+                "(factor: {factor}, original: 256, beta_fast: 32, beta_slow: 1, mscale: 1, \
+                 mscale_all_dim: 1)"
+            )
+        };
+        let sets = [
+            format!("model.yarn={}", yarn(2)),
+            format!("actors.learner.yarn={}", yarn(4)),
+            format!(
+                "actors.learner.phases=[(name: \"a\", tokens: 1), (name: \"b\", tokens: 1, yarn: {})]",
+                yarn(8)
+            ),
+        ];
+        let factors = |sets: &[&str]| {
+            let decoder = |phase: &Phase| prepare::shape(&phase.job).unwrap().decoder.unwrap();
+            let factor = |phase: &Phase| decoder(phase).yarn.unwrap().factor;
+            phases("k2-nano", sets).iter().map(factor).collect::<Vec<_>>()
+        };
+        assert_eq!(factors(&[&sets[0]]), [2.0]);
+        assert_eq!(factors(&[&sets[0], &sets[1]]), [4.0]);
+        assert_eq!(factors(&[&sets[0], &sets[1], &sets[2]]), [4.0, 8.0]);
     }
 
     #[test]
