@@ -70,7 +70,10 @@ fn leaves<'v>(value: &'v Value, path: &str, lines: &mut Vec<(String, &'v Value)>
         Kind::Tuple { items, .. } if matches!(&items[..], [Value { kind: Kind::Map(_), .. }]) => {
             leaves(&items[0], path, lines);
         }
-        _ => lines.push((format!("{path}: {}", inline(value)), value)),
+        _ => match value.named_items() {
+            Some(items) => items.iter().for_each(|(name, it)| leaves(it, &below(name), lines)),
+            None => lines.push((format!("{path}: {}", inline(value)), value)),
+        },
     }
 }
 
@@ -223,5 +226,8 @@ mod tests {
         assert!(new.contains("plans.main.mesh.dp: 2") && !new.contains(", over "), "{new}");
         assert!(line("model.hidden").ends_with("preset k2-nano:3"));
         assert!(line("plans.late.mesh.pp: 2").contains("library job k2-nano:11"), "{text}");
+        let phases = loaded("k2-pretrain", &["actors.learner.phases.long.tokens=1"]).origins();
+        assert!(phases.contains("actors.learner.phases.anneal.lr.to: 7e-6"), "{phases}");
+        assert!(phases.contains("actors.learner.phases.long.tokens: 1 "), "{phases}");
     }
 }

@@ -198,7 +198,7 @@ mod tests {
         State {
             step,
             tokens: step * 100,
-            phase: (step % 2 == 0).then(|| "main".into()),
+            phase: step.is_multiple_of(2).then(|| "main".into()),
             feed: serde_json::json!({"mix": [step, 2]}),
             job: "Job(name: \"x\")".into(),
             tensors: tensors.into_iter().map(|(name, t)| (name.into(), t)).collect(),

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-use self::phases::{Point, Ready, Trained};
+use self::phases::{Ready, Told, Trained};
 
 /// What the sample at the end of a run begins with.
 const PROMPT: &str = "pub fn";
@@ -307,11 +307,8 @@ impl Run<'_> {
             say("checkpoint", outcome.saved.as_deref());
             say("export", export.as_deref());
             say("metrics", Some(&self.dir.join("metrics.jsonl")));
-            for (name, first, last) in phases::told(self.job, &outcome.losses) {
-                let ((begin, before), (end, after)) = (first, last);
-                println!(
-                    "phase       {name}: steps {begin} to {end}, loss {before:.3} -> {after:.3}"
-                );
+            for phase in phases::told(self.job, &outcome.losses) {
+                println!("phase       {phase}");
             }
             println!("{}", self.last_words(outcome, unigram, last));
         }
@@ -350,9 +347,8 @@ impl Run<'_> {
             "export": export,
         });
         if self.job.has_phases() {
-            let phase = |(name, first, last): (String, Point, Point)| json!({ "name": name, "begin": first.0, "end": last.0, "first_loss": first.1, "loss": last.1 });
-            let told = phases::told(self.job, &outcome.losses).into_iter().map(phase);
-            summary["phases"] = told.collect::<Vec<_>>().into();
+            let told = phases::told(self.job, &outcome.losses);
+            summary["phases"] = told.iter().map(Told::json).collect::<Vec<_>>().into();
         }
         summary
     }

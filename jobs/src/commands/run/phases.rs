@@ -1,9 +1,10 @@
 //! The phases of a run: made ready before the first step, chosen when a run goes on, told about.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use graphs::{Decoder, ModelGraph, Plan};
 use runtime::{Feed, RunError, checkpoint::State};
+use serde_json::{Value, json};
 
 use crate::{
     data::{Mix, Tokenizer},
@@ -38,8 +39,12 @@ pub(super) struct Trained {
     pub unigram: f64,
 }
 
-/// A step and its loss.
-pub(super) type Point = (u64, f64);
+/// A phase as this process trained it: its name, and a step and its loss at both ends.
+pub(super) struct Told {
+    pub name: String,
+    pub first: (u64, f64),
+    pub last: (u64, f64),
+}
 
 /// Makes all phases of a job ready, so that none fails after another has been trained.
 pub(super) fn ready(job: &Job, data: Option<&PathBuf>) -> Result<(Vec<Ready>, Tokenizer), Failure> {
@@ -79,21 +84,35 @@ impl Ready {
     /// Lets the text go on where the run stood: in this phase, or at the end of the one before.
     pub fn read_on(&mut self, state: &State) -> Result<(), RunError> {
         let is_border = 0 < self.phase.begin && state.step == self.phase.begin;
-        Ok(match is_border {
-            true => self.text.follow(&state.feed, self.is_cut_anew)?,
-            false => self.text.seek(&state.feed)?,
-        })
+        let went_on = match is_border {
+            true => self.text.follow(&state.feed, self.is_cut_anew),
+            false => self.text.seek(&state.feed),
+        };
+        Ok(went_on?)
     }
 }
 
-/// Name, first and last loss of each phase that was trained in this process; none if the job has
-/// no phases.
-pub(super) fn told(job: &Job, losses: &[Point]) -> Vec<(String, Point, Point)> {
+/// What was trained of each phase in this process; nothing if the job has no phases.
+pub(super) fn told(job: &Job, losses: &[(u64, f64)]) -> Vec<Told> {
     let one = |phase: Phase| {
-        let own = |point: &&Point| phase.begin < point.0 && point.0 <= phase.end;
-        let first = losses.iter().find(own)?;
-        let last = losses.iter().rfind(own)?;
-        Some((phase.name?, *first, *last))
+        let own = |point: &&(u64, f64)| phase.begin < point.0 && point.0 <= phase.end;
+        let (first, last) = (losses.iter().find(own)?, losses.iter().rfind(own)?);
+        Some(Told { name: phase.name?, first: *first, last: *last })
     };
     job.phases().into_iter().filter_map(one).collect()
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Told { name, first: (begin, before), last: (end, after) } = self;
+        write!(f, "{name}: steps {begin} to {end}, loss {before:.3} -> {after:.3}")
+    }
+}
+
+impl Told {
+    /// The same for other programs.
+    pub fn json(&self) -> Value {
+        let Told { name, first: (begin, before), last: (end, after) } = self;
+        json!({ "name": name, "begin": begin, "end": end, "first_loss": before, "loss": after })
+    }
 }
