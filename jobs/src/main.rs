@@ -103,7 +103,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
         Verb::Search(asked) => searched(asked, json)?,
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
-            simulate::simulate(&looked_at(job)?.job, &asked, json)?
+            simulate::simulate(&looked_at(job)?, &asked, json)?
         }
         Verb::Measure { job, output, repeats } => {
             measure::run(&looked_at(job)?.job, &output, repeats.get(), json)?
