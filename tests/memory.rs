@@ -24,6 +24,7 @@ fn compare(name: &str, scan: &Scan<'_>, report: &MemoryReport) {
         assert_eq!(planned.levels, measured.levels, "{who}");
         assert_eq!(&paper, trail, "{who}");
         assert_eq!(planned.peak, measured.peak, "{who}");
+        assert_eq!(planned.host, measured.host, "{who}: on the host");
         assert_eq!(planned.number, measured.number, "{who}");
         assert_eq!(planned.reserve.reduction, measured.reserve.reduction, "{who}");
         let (bound, used) = (planned.reserve.messages, measured.reserve.messages);

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
+    policy::{Activations, Offload, Place, Recompute},
     schedule::{Automatic, Hybrid, Interleaved, Schedule},
-    spec::WeightGrad,
+    spec::{Overlap, WeightGrad},
 };
 use jobs::{
     Request, load,
@@ -38,6 +39,19 @@ fn automatic() -> Schedule {
 
 fn hybrid(split_pairs: bool) -> Schedule {
     Schedule::Hybrid(Hybrid { split_pairs, group: None })
+}
+
+fn recompute(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { recompute: Recompute::ALL.to_vec(), ..spec }
+}
+
+fn overlap(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { overlap: vec![Overlap::ExpertAllToAll], ..spec }
+}
+
+fn offload(spec: PlanSpec) -> PlanSpec {
+    let how = Activations { to: Place::Host, prefetch: 1, stored: false };
+    PlanSpec { offload: Some(Offload::Activations(how)), ..spec }
 }
 
 /// The plan of a job whose schedule is a file, on two replicas.
@@ -84,6 +98,17 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
         ),
         ("pp 2 vpp 2 ep 2 zb-v", with(Schedule::ZbV, spec(2, 2, 2, 1))),
         ("pp 2 ep 4 late W", when(WeightGrad::Late(1), spec(2, 1, 4, 1))),
+        ("ep 2 recompute", recompute(spec(1, 1, 2, 1))),
+        ("pp 2 late W recompute", recompute(when(WeightGrad::Late(2), spec(2, 1, 1, 1)))),
+        ("pp 2 vpp 2 ep 2 overlap", overlap(with(interleaved(1, true), spec(2, 2, 2, 1)))),
+        ("pp 2 vpp 2 ep 2 overlap late W", overlap(with(interleaved(1, false), spec(2, 2, 2, 1)))),
+        ("pp 2 ep 2 dual overlap", overlap(with(Schedule::DualPipeV, spec(2, 2, 2, 1)))),
+        ("pp 2 offload", offload(with(Schedule::GPipe, spec(2, 1, 1, 1)))),
+        ("pp 2 vpp 2 ep 2 offload", offload(with(interleaved(1, true), spec(2, 2, 2, 1)))),
+        (
+            "pp 2 vpp 2 ep 2 recompute offload overlap",
+            recompute(offload(overlap(with(interleaved(1, true), spec(2, 2, 2, 1))))),
+        ),
         ("dp 2", spec(1, 1, 1, 2)),
         ("pp 2 ep 2 dp 2", spec(2, 1, 2, 2)),
         ("dp 4", spec(1, 1, 1, 4)),

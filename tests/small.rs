@@ -65,6 +65,8 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(20),
+        speeds: Default::default(),
+        device: None,
     }
 }
 

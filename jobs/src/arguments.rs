@@ -111,6 +111,9 @@ pub struct BenchArguments {
     /// Measure matrix products alone.
     #[arg(long, conflicts_with_all = ["generate", "parts"])]
     pub products: bool,
+    /// Measure the storage of activations in FP8 alone.
+    #[arg(long, conflicts_with_all = ["generate", "parts", "products"])]
+    pub storage: bool,
     /// Texts written side by side.
     #[arg(long, default_value = "1", requires = "generate")]
     pub batch: NonZeroUsize,

@@ -6,6 +6,8 @@ use graphs::{
     price::{Prices, Profile},
 };
 
+use runtime::lanes::Speeds;
+
 use crate::{job::Job, memory};
 
 /// The cluster that a job names, or this machine.
@@ -30,7 +32,24 @@ pub fn this() -> Machine {
         achieved: 0.5,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Machine { cores, core, message: 4e-6, latency: 10e-6 }
+    let (link, host, device) = (None, None, None);
+    Machine { cores, core, message: 4e-6, latency: 10e-6, link, host, device }
+}
+
+/// The speeds that a run of the job keeps to.
+pub fn speeds(job: &Job) -> Speeds {
+    match cluster(job) {
+        Cluster::Machine(Machine { link, host, .. }) => Speeds { link, host },
+        Cluster::Gpus(_) => Speeds::default(),
+    }
+}
+
+/// Bytes that a run of the job allows each rank, if it emulates devices.
+pub fn device(job: &Job) -> Option<u64> {
+    match cluster(job) {
+        Cluster::Machine(machine) => machine.device,
+        Cluster::Gpus(_) => None,
+    }
 }
 
 /// The prices of a job's plan.

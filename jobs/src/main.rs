@@ -192,6 +192,10 @@ fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
         bench::products(json);
         return Ok(0);
     }
+    if asked.storage {
+        bench::storage(json);
+        return Ok(0);
+    }
     let bench = if asked.parts { bench::parts } else { bench::bench };
     Ok(bench(loaded.phase(), bench::Size { sequences, context, steps }, json)?)
 }

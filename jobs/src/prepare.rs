@@ -10,6 +10,7 @@ use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
     job::{Actor, Init, Job, Model},
+    machine,
     phase::Phase,
 };
 
@@ -176,6 +177,8 @@ pub fn setup(phase: &Phase, network: Network, plan: Plan, state: Option<State>) 
         step,
         tokens,
         patience: PATIENCE,
+        speeds: machine::speeds(job),
+        device: machine::device(job),
     }
 }
 

@@ -5,17 +5,20 @@
 //! microbatches under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
 //! actors beside them. The runtime knows no job file and no schedule by name: only plans.
 
+mod arena;
 mod board;
 mod brief;
 mod cargo;
 pub mod checkpoint;
 pub mod cluster;
+mod copies;
 pub mod error;
 pub mod feed;
 mod flights;
 mod holdings;
 pub mod inference;
 pub mod init;
+pub mod lanes;
 mod loader;
 mod mailbox;
 mod message;

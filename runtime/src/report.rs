@@ -2,7 +2,9 @@
 
 use graphs::{
     address::Address,
+    edge::Class,
     memory::{ActorMemory, Bytes, Rows},
+    overlap::Overlap,
 };
 use ops::Tensor;
 use serde::Serialize;
@@ -51,6 +53,21 @@ pub enum Report {
         /// Master values under the parameter's name, states under `optimizer.<which>.<name>`.
         tensors: Vec<(String, Tensor)>,
     },
+    /// A rank would hold more than its device does.
+    Full {
+        /// Whose instruction it was.
+        from: Address,
+        /// The instruction in words.
+        action: String,
+        /// What grew most.
+        class: Class,
+        /// By how much, in bytes.
+        grown: u64,
+        /// What the rank would hold, in bytes.
+        held: u64,
+        /// What its device holds, in bytes.
+        limit: u64,
+    },
     /// An actor could not go on.
     Failed {
         /// Who, in words.
@@ -89,6 +106,8 @@ pub struct Seen {
     pub busy_seconds: f64,
     /// Seconds of those spent in matrix products.
     pub product_seconds: f64,
+    /// Seconds spent waiting for copies to the host and back.
+    pub copy_wait_seconds: f64,
 }
 
 /// What a compute actor held during a step.
@@ -149,6 +168,12 @@ pub struct StepReport {
     pub memory_bytes: usize,
     /// Most loaded expert over the mean, worst layer; 1 is perfect balance, 0 without experts.
     pub load_max_over_mean: f64,
+    /// How much of what travelled over links and buses was hidden by computation, in seconds over
+    /// all ranks; only where the cluster emulates some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// Seconds that all actors together waited for copies to the host and back.
+    pub copy_wait_seconds: f64,
     /// What each actor held.
     #[serde(skip)]
     pub memory: MemoryReport,

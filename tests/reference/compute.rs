@@ -161,6 +161,8 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(60),
+        speeds: Default::default(),
+        device: None,
     };
     Ok(Cluster::start(setup, Box::new(RandomText::of(case)))?)
 }

@@ -4,10 +4,11 @@ pub mod writing;
 
 mod parts;
 mod products;
+mod storage;
 
 use std::num::NonZeroUsize;
 
-use graphs::{ModelGraph, Plan, plan::Batch};
+use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -18,10 +19,13 @@ use crate::{
     memory,
     phase::Phase,
     prepare,
-    view::progress::{bytes, grouped},
+    view::{
+        progress::{bytes, grouped},
+        words,
+    },
 };
 
-pub use self::{parts::parts, products::products};
+pub use self::{parts::parts, products::products, storage::storage};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,8 @@ pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
             "matmul_share": share,
             "bubble": reports.median(|report| report.bubble),
             "memory_bytes": memory,
+            "copy_wait_seconds": reports.median(|report| report.copy_wait_seconds),
+            "overlap": reports.overlap(),
             "steps": steps,
         });
         println!("{answer}");
@@ -67,6 +73,7 @@ pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
         );
         println!("{:.0} % of the busy time in matrix products", 100.0 * share);
         println!("{} held at most", bytes(memory));
+        reports.overlap().iter().flat_map(words::overlap).for_each(|line| println!("{line}"));
     }
     Ok(0)
 }
@@ -79,6 +86,12 @@ impl Reports {
         let mut values: Vec<f64> = self.0.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
+    }
+
+    /// What travelled in all steps together, if anything did.
+    fn overlap(&self) -> Option<Overlap> {
+        let overlaps: Option<Vec<Overlap>> = self.0.iter().map(|it| it.overlap.clone()).collect();
+        overlaps.map(Overlap::sum)
     }
 }
 

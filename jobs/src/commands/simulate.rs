@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 use graphs::{
+    overlap::Overlap,
     price::Prices,
     simulate::{Conditions, Link, Outcome, RankOutcome, Simulated, chain, plan as simulate_plan},
     timeline::Cause,
@@ -17,7 +18,7 @@ use crate::{
     report::SCHEMA,
     view::{
         progress::grouped,
-        words::{cause as cause_word, time},
+        words::{self, cause as cause_word, time},
     },
 };
 
@@ -103,6 +104,10 @@ fn page(loaded: &Loaded, prices: &Prices, simulated: &Simulated, links: &[Link])
         100.0 * outcome.idle,
     );
     text += &table(outcome);
+    let overlap = Overlap::sum(Overlap::of_timeline(plan, &simulated.timeline));
+    words::overlap(&overlap).iter().for_each(|line| {
+        let _ = writeln!(text, "{line}");
+    });
     let _ = writeln!(text, "\nchain that the step waits for, {} spans", outcome.chain.len());
     for Link { rank, kind, seconds, spans } in links.iter().take(SHOWN) {
         let share = 100.0 * seconds / outcome.makespan;

@@ -372,4 +372,17 @@ pub const CODES: &[Entry] = &[
          orders.csv --credits 0`.",
         "credits: Fixed(1)",
     ),
+    entry(
+        Topic::Code,
+        "P124",
+        "FP8 storage has one F32 scale for each 128 numbers of a row, as Kimi K2 has it; there is \
+         no other tile.",
+        "store: Fp8(tensors: [MoeUpInput], tile: (1, 128))",
+    ),
+    entry(
+        Topic::Code,
+        "P125",
+        "Tensors that are computed again are not kept, so they cannot be stored too.",
+        "recompute: [SwiGlu], store: Fp8(tensors: [MoeUpInput])",
+    ),
 ];

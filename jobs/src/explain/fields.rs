@@ -190,7 +190,12 @@ pub const FIELDS: &[Entry] = &[
         "How the learning rate falls after `stable`: Cosine or Linear.",
         "decay: Cosine(to: 2e-5, over: \"50 steps\")",
     ),
-    entry(Topic::Field, "to", "The last learning rate.", "to: 2e-5"),
+    entry(
+        Topic::Field,
+        "to",
+        "The last learning rate; of `offload`, where activations go: Host.",
+        "to: 2e-5",
+    ),
     entry(
         Topic::Field,
         "over",

@@ -3,7 +3,10 @@
 use graphs::cluster::{self, Device, Gpus, Host, Link};
 use serde::Deserialize;
 
-use crate::quantity::{Bandwidth, ByteCount, Flops, Seconds};
+use crate::{
+    machine,
+    quantity::{Bandwidth, ByteCount, Flops, Seconds},
+};
 
 /// Where a plan is to run; `Preset(..)` and `File(..)` have become one of these on loading.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -13,6 +16,8 @@ pub enum Cluster {
     Cluster(Nodes),
     /// One machine without GPUs, whose cores all ranks share.
     Machine(Machine),
+    /// This machine, whose ranks are given links, buses and memories of their own.
+    Local(Local),
 }
 
 /// Nodes of GPUs.
@@ -115,6 +120,28 @@ pub struct Machine {
     pub latency: Seconds,
 }
 
+/// Emulated links, buses and memories: they slow a run down, and show what a plan hides.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Local {
+    /// From each rank to the others; left out: messages take no time.
+    pub links: Option<Links>,
+    /// Between each rank and its host, each way; left out: as fast as memory.
+    pub bus: Option<Bandwidth>,
+    /// What each rank may hold; left out: its share of the machine's memory.
+    pub device: Option<ByteCount>,
+}
+
+/// The link of a rank.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// What a rank sends, while it receives as much.
+    pub each: Bandwidth,
+    /// Until the first byte arrives.
+    pub latency: Seconds,
+}
+
 /// A core.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +164,7 @@ impl Cluster {
         match self {
             Cluster::Cluster(nodes) => cluster::Cluster::Gpus(nodes.plain()),
             Cluster::Machine(machine) => cluster::Cluster::Machine(machine.plain()),
+            Cluster::Local(local) => cluster::Cluster::Machine(local.plain()),
         }
     }
 
@@ -166,6 +194,12 @@ impl Cluster {
                 ("core.bandwidth", core.bandwidth.0),
                 ("core.achieved", core.achieved),
             ],
+            Cluster::Local(Local { links, bus, device }) => {
+                let links = links.map(|links| ("links.each", links.each.0));
+                let bus = bus.map(|bus| ("bus", bus.0));
+                let device = device.map(|device| ("device", device.0 as f64));
+                [links, bus, device].into_iter().flatten().collect()
+            }
         }
     }
 }
@@ -210,6 +244,17 @@ impl Machine {
             },
             message: self.message.0,
             latency: self.latency.0,
+            link: None,
+            host: None,
+            device: None,
         }
+    }
+}
+
+impl Local {
+    fn plain(&self) -> cluster::Machine {
+        let link = self.links.map(|it| Link { each: it.each.0, latency: it.latency.0 });
+        let (host, device) = (self.bus.map(|bus| bus.0), self.device.map(|bytes| bytes.0));
+        cluster::Machine { link, host, device, ..machine::this() }
     }
 }
