@@ -11,6 +11,7 @@ mod mechanisms;
 mod memory;
 mod pages;
 mod parity;
+mod phases;
 mod policies;
 mod reference;
 mod resume;

@@ -62,6 +62,7 @@ impl From<PrepareError> for Failure {
             PrepareError::Folder(error) if is_damaged(error) => 14,
             PrepareError::Data(_) | PrepareError::Folder(_) => 15,
             PrepareError::Vocabulary { .. } | PrepareError::Plan(_) => 3,
+            PrepareError::NoRotation => 3,
             PrepareError::OtherModel { .. } => 14,
         };
         match error {

@@ -137,6 +137,9 @@ pub struct MemoryReport {
 pub struct StepReport {
     /// Steps done since the start of training, this one included.
     pub step: u64,
+    /// Phase of the job that it belongs to; whoever drives the steps fills it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
     /// Tokens trained on so far, this step included.
     pub tokens: u64,
     /// Mean negative log-likelihood per token, nats.

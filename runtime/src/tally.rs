@@ -142,6 +142,7 @@ impl<'a> Tally<'a> {
         let tau = self.brief.optimizer.qk_clip();
         StepReport {
             step,
+            phase: None,
             tokens,
             loss: self.loss(),
             lr,

@@ -16,7 +16,9 @@ use crate::{
     commands::verify::Recorded,
     exit::Failure,
     job::Job,
-    memory, prepare,
+    memory,
+    phase::Phase,
+    prepare,
     view::{
         progress::{bytes, grouped},
         words,
@@ -41,10 +43,10 @@ pub struct Size {
 /// # Errors
 ///
 /// A plan that does not fit, a failing actor.
-pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
+pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
     let steps = size.steps.get();
     let tokens = size.sequences * size.context;
-    let reports = reports(job, size)?;
+    let (job, reports) = (&phase.job, reports(phase, size)?);
     let seconds = reports.median(|report| report.step_seconds);
     let share = reports.median(|report| report.matmul_share);
     let rate = tokens as f64 / seconds;
@@ -94,7 +96,8 @@ impl Reports {
 }
 
 /// Trains on random tokens, two steps to warm up and those that count.
-fn reports(job: &Job, size: Size) -> Result<Reports, Failure> {
+fn reports(phase: &Phase, size: Size) -> Result<Reports, Failure> {
+    let job = &phase.job;
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
     memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
@@ -104,7 +107,7 @@ fn reports(job: &Job, size: Size) -> Result<Reports, Failure> {
         steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
         next: 0,
     };
-    let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
+    let mut cluster = Cluster::start(prepare::setup(phase, network, plan, None), Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
     }

@@ -229,7 +229,9 @@ pub const SHAPES: &[Entry] = &[
     entry(
         Topic::Field,
         "yarn",
-        "Stretching of the rotation beyond the trained context.",
+        "Stretching of the rotation beyond the trained context (arXiv:2309.00071): of a model, or \
+         of a learner or one of its phases, where it goes before the model's. No weight changes; \
+         the export says that of the last phase.",
         "yarn: (factor: 32, original: 4096, beta_fast: 1, beta_slow: 1, mscale: 1, \
          mscale_all_dim: 1)",
     ),
@@ -273,7 +275,13 @@ pub const SHAPES: &[Entry] = &[
          the time of the input's gradient.",
         "input: (tokens: \"t\")",
     ),
-    entry(Topic::Field, "tokens", "Letter of the dim that tokens have.", "tokens: \"t\""),
+    entry(
+        Topic::Field,
+        "tokens",
+        "Tokens that a phase trains on, rounded up to whole steps; in a Graph: the letter of the \
+         dim that tokens have.",
+        "tokens: \"400G\"",
+    ),
     entry(Topic::Field, "output", "Width that a node makes.", "output: 192"),
     entry(
         Topic::Field,

@@ -117,14 +117,22 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Constant",
+        "One learning rate: `from`, or left out: the one at which the phase before ended.",
+        "lr: Constant(from: 2e-5)",
+    ),
+    entry(
+        Topic::Variant,
         "Cosine",
-        "Falls along half a cosine.",
+        "Falls along half a cosine: from the peak of a Wsd, or by itself from `from`, left out: \
+         from the rate at which the phase before ended.",
         "decay: Cosine(to: 2e-5, over: \"5.5T\")",
     ),
     entry(
         Topic::Variant,
         "Linear",
-        "Falls along a line; in a Graph: a matrix.",
+        "Falls along a line: from the peak of a Wsd, or by itself from `from`, left out: from the \
+         rate at which the phase before ended. In a Graph: a matrix.",
         "decay: Linear(to: 0, over: \"500 steps\")",
     ),
     entry(

@@ -125,7 +125,7 @@ mod tests {
             let path = folder.path().join(format!("{at}.ron"));
             std::fs::write(&path, plan(&spec)).unwrap();
             let file = path.display().to_string();
-            let request = Request { job: "k2-nano".into(), plan: Some(file), sets: vec![] };
+            let request = Request { job: "k2-nano".into(), plan: Some(file), ..Request::default() };
             let loaded = load(&request).unwrap_or_else(|it| panic!("{it}\n{}", plan(&spec)));
             assert_eq!(*loaded.job.plan(), spec);
         }
