@@ -104,6 +104,27 @@ fn plain(json: &Value) -> String {
     }
 }
 
+/// What travelled and how much of it was hidden, a line for each kind; nothing if nothing did.
+pub fn overlap(overlap: &Overlap) -> Vec<String> {
+    let line = |(carried, whole): (&Carried, &Travel)| {
+        let percent = |of: &BTreeMap<Carried, Travel>| {
+            let part = of.get(carried).copied().unwrap_or_default().part_hidden();
+            format!("{:.1} %", 100.0 * part)
+        };
+        format!(
+            "{:<9} {} on its way, {} exposed: {} hidden, {} without the warm-up, {} in the steady \
+             phase",
+            carried.name(),
+            time(whole.hidden + whole.exposed),
+            time(whole.exposed),
+            percent(&overlap.whole),
+            percent(&overlap.warm),
+            percent(&overlap.steady),
+        )
+    };
+    overlap.whole.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use graphs::schedule::Interleaved;
@@ -130,25 +151,4 @@ mod tests {
             assert_eq!(*loaded.job.plan(), spec);
         }
     }
-}
-
-/// What travelled and how much of it was hidden, a line for each kind; nothing if nothing did.
-pub fn overlap(overlap: &Overlap) -> Vec<String> {
-    let line = |(carried, whole): (&Carried, &Travel)| {
-        let percent = |of: &BTreeMap<Carried, Travel>| {
-            let part = of.get(carried).copied().unwrap_or_default().part_hidden();
-            format!("{:.1} %", 100.0 * part)
-        };
-        format!(
-            "{:<9} {} on its way, {} exposed: {} hidden, {} without the warm-up, {} in the steady \
-             phase",
-            carried.name(),
-            time(whole.hidden + whole.exposed),
-            time(whole.exposed),
-            percent(&overlap.whole),
-            percent(&overlap.warm),
-            percent(&overlap.steady),
-        )
-    };
-    overlap.whole.iter().map(line).collect()
 }
