@@ -20,6 +20,7 @@ pub const CLUSTERS: &[(&str, &str)] = &[
 pub const JOBS: &[(&str, &str)] = &[
     ("k2-nano", include_str!("../library/jobs/k2-nano.ron")),
     ("k2-mini", include_str!("../library/jobs/k2-mini.ron")),
+    ("k2-lab", include_str!("../library/jobs/k2-lab.ron")),
     ("k2-pretrain", include_str!("../library/jobs/k2-pretrain.ron")),
 ];
 
