@@ -22,5 +22,6 @@ pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
 pub mod router;
+pub mod squares;
 pub mod swiglu;
 mod vector;
