@@ -17,3 +17,4 @@ mod sampled;
 mod small;
 mod tidy;
 mod trace;
+mod zero;

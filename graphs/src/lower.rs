@@ -52,9 +52,8 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let orders = orders(spec, batch)?;
     let routes = Routes::new(&channels);
     let programs = orders.iter().map(|order| messages::programs(order, &chunks, &routes)).collect();
-    let communicators = spec.communicators;
-    let mut plan =
-        Plan { mesh: spec.mesh, batch, chunks, orders, channels, communicators, programs };
+    let (mesh, communicators, zero) = (spec.mesh, spec.communicators, spec.zero);
+    let mut plan = Plan { mesh, batch, chunks, orders, channels, communicators, zero, programs };
     check::programs(&plan).map_err(wrapped)?;
     credits::set(&mut plan, spec.credits);
     check::deadlock(&plan).map_err(|deadlock| vec![deadlock.into()])?;

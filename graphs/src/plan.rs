@@ -9,7 +9,12 @@ use std::ops::Range;
 use ops::Op;
 use serde::{Deserialize, Serialize};
 
-use crate::{action::Action, mesh::Mesh, model::NodeId, spec::Communicators};
+use crate::{
+    action::Action,
+    mesh::Mesh,
+    model::NodeId,
+    spec::{Communicators, Zero},
+};
 
 /// Everything the runtime needs to know, and nothing it has to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Plan {
     pub channels: Vec<Channel>,
     /// Which channels share a communicator, for the proof alone: actors of one process need none.
     pub communicators: Communicators,
+    /// Who keeps masters and optimizer states; see [`crate::share`].
+    pub zero: Zero,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.

@@ -4,12 +4,13 @@
 //! product is the part of the peak that the cluster says products achieve. A [`Profile`] replaces
 //! this by what was measured. Loads of experts are taken as balanced.
 
-use ops::{DType, Op};
+use ops::{DType, Op, Rule, WeightSpec};
 
 use crate::{
     cluster::{Cluster, Device},
     model::ModelGraph,
     plan::{Plan, Side, Visit},
+    share::{Exchange, exchanged},
 };
 
 mod model;
@@ -62,7 +63,9 @@ impl Prices {
             Cluster::Machine(_) => plan.mesh.ep,
         };
         let device = cluster.device();
-        let pricing = Pricing { graph, plan, cluster, device, dtype, profile, sources };
+        let by_muon = |spec: &WeightSpec| spec.rule == Rule::Muon && spec.shape.len() == 2;
+        let exchanged = exchanged(plan, graph, dtype, by_muon);
+        let pricing = Pricing { graph, plan, cluster, device, dtype, profile, sources, exchanged };
         let cores = match cluster {
             Cluster::Gpus(_) => None,
             Cluster::Machine(machine) => Some(machine.cores),
@@ -98,6 +101,8 @@ struct Pricing<'a> {
     profile: Option<&'a Profile>,
     /// Calls of an operator for the rows of a visit.
     sources: usize,
+    /// Bytes of the optimizer phase, of all ranks of each stage and side.
+    exchanged: Vec<[Exchange; 2]>,
 }
 
 impl Pricing<'_> {

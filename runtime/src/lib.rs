@@ -10,6 +10,7 @@ mod brief;
 mod cargo;
 pub mod checkpoint;
 pub mod cluster;
+mod digest;
 pub mod error;
 pub mod feed;
 mod flights;
@@ -27,15 +28,17 @@ pub mod rate;
 pub mod report;
 pub mod saver;
 pub mod shards;
+pub mod snapshot;
 mod tally;
 pub mod trace;
 mod verdict;
 mod worker;
 
 pub use crate::{
-    cluster::{Cluster, Setup, Snapshot},
+    cluster::{Cluster, Setup},
     error::RunError,
     feed::{Feed, FeedError},
     inference::{Draft, Inference, Reading, Session, Taste, Writing, sample},
     report::StepReport,
+    snapshot::Snapshot,
 };

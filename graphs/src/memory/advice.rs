@@ -13,7 +13,7 @@ use crate::{
     model::ModelGraph,
     plan::Batch,
     schedule::Schedule,
-    spec::{PlanSpec, WeightGrad},
+    spec::{PlanSpec, WeightGrad, Zero},
 };
 
 /// One change of a plan.
@@ -27,6 +27,8 @@ pub enum Change {
     Microbatch(usize),
     /// Another mesh.
     Mesh(Mesh),
+    /// Other places of masters and optimizer states.
+    Zero(Zero),
     /// Another format of activations and of the values that forward and backward read.
     Precision(DType),
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Change {
             Change::Mesh(Mesh { pp, vpp, ep, dp }) => {
                 write!(f, "mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp})")
             }
+            Change::Zero(zero) => write!(f, "zero: {zero:?}"),
             Change::Precision(format) => write!(f, "precision: {format:?}"),
         }
     }
@@ -107,6 +110,10 @@ fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     if spec.microbatch > 1 {
         changes.push(Change::Microbatch(spec.microbatch / 2));
     }
+    if mesh.data_ranks() > 1 {
+        let other = if spec.zero == Zero::Owners { Zero::Stage1 } else { Zero::Owners };
+        changes.push(Change::Zero(other));
+    }
     if precision == DType::F32 {
         changes.push(Change::Precision(DType::Bf16));
     }
@@ -129,6 +136,7 @@ fn changed(
         Change::Schedule(schedule) => spec.schedule = Some(schedule),
         Change::WeightGrad(when) => spec.weight_grad = Some(when),
         Change::Microbatch(sequences) => spec.microbatch = sequences,
+        Change::Zero(zero) => spec.zero = zero,
         Change::Precision(format) => precision = format,
         Change::Mesh(mesh) => {
             spec.mesh = mesh;

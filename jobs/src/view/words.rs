@@ -1,6 +1,12 @@
 //! Words and units that several pages share.
 
-use graphs::{PlanSpec, mesh::Mesh, schedule::Schedule, spec::Credits, timeline::Cause};
+use graphs::{
+    PlanSpec,
+    mesh::Mesh,
+    schedule::Schedule,
+    spec::{Credits, Zero},
+    timeline::Cause,
+};
 use serde_json::Value;
 
 /// A cause of idle time in a word or two.
@@ -42,7 +48,11 @@ pub fn short(spec: &PlanSpec) -> String {
         plain if Schedule::ALL.contains(&plain) => plain.name().to_string(),
         other => variant(&other),
     };
-    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}")
+    let zero = match spec.zero {
+        Zero::Owners => "",
+        Zero::Stage1 => " zero Stage1",
+    };
+    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}{zero}")
 }
 
 /// A plan as a file that `--plan` takes.
@@ -56,7 +66,8 @@ pub fn plan(spec: &PlanSpec) -> String {
         text += &format!("    weight_grad: {},\n", variant(when));
     }
     text += &format!("    credits: {},\n", variant(&spec.credits));
-    text += &format!("    communicators: {},\n)\n", variant(&spec.communicators));
+    text += &format!("    communicators: {},\n", variant(&spec.communicators));
+    text += &format!("    zero: {},\n)\n", variant(&spec.zero));
     text
 }
 
@@ -112,7 +123,9 @@ mod tests {
             let vpp = schedule.virtual_stages().unwrap_or(2);
             let mesh = Mesh { pp: 2, vpp, ep: 2, dp: 1 };
             let credits = Credits::Least { slack: at % 3 };
-            let spec = PlanSpec { mesh, schedule: Some(schedule), credits, ..PlanSpec::default() };
+            let zero = [Zero::Owners, Zero::Stage1][at % 2];
+            let schedule = Some(schedule);
+            let spec = PlanSpec { mesh, schedule, credits, zero, ..PlanSpec::default() };
             let path = folder.path().join(format!("{at}.ron"));
             std::fs::write(&path, plan(&spec)).unwrap();
             let file = path.display().to_string();
