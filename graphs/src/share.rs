@@ -10,9 +10,9 @@
 //! Newton-Schulz needs the whole matrix (the product of slices is no slice of the product). The
 //! *owner* of a matrix gathers the direction, runs it once and sends every holder its rows back.
 //! Moonlight (arXiv:2502.16982, section 2.3, algorithm 1) gathers at every holder instead and runs
-//! it there, `h` times; that saves the way back, and costs `h` times the work and, per matrix, `h - 1`
-//! directions to move where one holder needs `(h - 1) / h` of one and sends as much back. See
-//! [`Exchange`] for the bytes of both.
+//! it there, `h` times. That saves the way back, and costs `h` times the work; and it moves `h - 1`
+//! directions of each matrix, where the owner gathers `(h - 1) / h` of one and sends as much back.
+//! See [`Exchange`] for the bytes of both.
 
 use std::{collections::BTreeMap, ops::Range};
 
