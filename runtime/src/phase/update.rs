@@ -14,8 +14,15 @@ use ops::{
 };
 
 use crate::{
-    board::Doing, brief::Brief, cargo::concatenate, digest, message::Message, report::Report,
-    trace::Part, verdict::Verdict, worker::Worker,
+    board::Doing,
+    brief::Brief,
+    cargo::concatenate,
+    digest,
+    message::Message,
+    report::Report,
+    trace::{Part, Recorder},
+    verdict::Verdict,
+    worker::Worker,
 };
 
 impl Worker {
@@ -85,28 +92,29 @@ impl Worker {
         self.pass(owner, Message::Momentum { parameter, from, direction });
     }
 
-    /// Runs Newton-Schulz on a matrix once its whole direction is here, and sends every holder
-    /// its rows of the result.
+    /// Takes a slice of the direction of a matrix that this actor runs Newton-Schulz on.
     ///
     /// Others may have heard the verdict earlier; what they send does not depend on it.
     pub(crate) fn gather_direction(&mut self, parameter: usize, from: usize, direction: Vec<f32>) {
-        let brief = self.brief.clone();
-        let share = &brief.shares[parameter];
-        let about = &brief.graph.parameters()[parameter];
         let parts = self.phase.directions.entry(parameter).or_default();
         parts.insert(from, direction);
-        if parts.len() < share.slices().count() {
-            return;
+        if parts.len() == self.brief.shares[parameter].slices().count() {
+            let parts = self.phase.directions.remove(&parameter).unwrap_or_default();
+            let whole = parts.into_values().reduce(|mut whole, part| {
+                whole.extend(part);
+                whole
+            });
+            self.orthogonalise(parameter, &whole.unwrap_or_default());
         }
+    }
+
+    /// Runs Newton-Schulz on a whole direction and hands every holder its rows of the result.
+    fn orthogonalise(&mut self, parameter: usize, direction: &[f32]) {
+        let brief = self.brief.clone();
+        let (share, about) = (&brief.shares[parameter], &brief.graph.parameters()[parameter]);
         let Some(muon) = brief.optimizer.muon(about.spec.rule, &about.spec.shape) else { return };
         self.write_board(Doing::Working(format!("Newton-Schulz on `{}`", about.name)));
-        let parts = self.phase.directions.remove(&parameter).unwrap_or_default();
-        let direction = parts.into_values().reduce(|mut whole, part| {
-            whole.extend(part);
-            whole
-        });
-        let direction = direction.unwrap_or_default();
-        let orthogonal = muon.orthogonal(&about.spec.shape, brief.dtype, &direction);
+        let orthogonal = muon.orthogonal(&about.spec.shape, brief.dtype, direction);
         self.phase.done.newton_schulz += 1;
         self.write_board(Doing::Waiting("directions, updates and new weights of others".into()));
         let own = self.holdings.position(parameter);
@@ -183,7 +191,7 @@ impl Worker {
         let done = Box::new(std::mem::take(&mut self.phase).done);
         self.write_board(Doing::Resting);
         self.note_part(Part::Gather);
-        let notes = self.recorder.take().map(crate::trace::Recorder::finish);
+        let notes = self.recorder.take().map(Recorder::finish);
         self.post().report(Report::Updated { from: self.me, done, notes });
     }
 }
