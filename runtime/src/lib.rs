@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`cluster`] starts the actors and drives steps; `worker` is the actor that
 //! computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
-//! microbatches under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
-//! actors beside them. The runtime knows no job file and no schedule by name: only plans.
+//! microbatches under way, `phase` the optimizer phase, [`snapshot`] what a run leaves; `loader`,
+//! [`saver`] and [`metrics`] are the actors beside them. The runtime knows no job file and no
+//! schedule by name: only plans.
 
 mod board;
 mod brief;

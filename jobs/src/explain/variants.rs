@@ -294,7 +294,7 @@ pub const VARIANTS: &[Entry] = &[
     entry(
         Topic::Variant,
         "Stage1",
-        "Every rank that holds a parameter updates as many of its rows; one of them runs \
+        "Every rank that holds a parameter updates its share of the rows; one of them runs \
          Newton-Schulz on the whole matrix (ZeRO-1 with distributed Muon, arXiv:2502.16982).",
         "zero: Stage1",
     ),
