@@ -40,7 +40,8 @@ fn cluster(
     let network = prepare::Network { tensors, ..prepare::network(job)? };
     let plan = prepare::plan(job, &network.graph, Some(plan), None)?;
     let (feed, _) = prepare::text(job, &network.graph, None, &temp_dir().join("troupe-cache"))?;
-    Ok(Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?)
+    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    Ok(Cluster::start(setup, Box::new(feed))?)
 }
 
 /// Fresh weights, but with routers that like the first two experts best.

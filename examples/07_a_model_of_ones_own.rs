@@ -57,7 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (feed, _) = prepare::text(&job, &graph, None, &temp_dir().join("troupe-cache"))?;
     let network = prepare::Network { graph, decoder: None, tensors: BTreeMap::new() };
-    let mut cluster = Cluster::start(prepare::setup(&job, network, plan, None), Box::new(feed))?;
+    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let mut cluster = Cluster::start(setup, Box::new(feed))?;
     for step in 1..=job.steps() {
         let loss = cluster.step()?.loss;
         if step == 1 || step % 8 == 0 {

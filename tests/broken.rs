@@ -1,6 +1,7 @@
 //! Broken jobs and the error page of each; `BLESS=1` rewrites the pages.
 //!
-//! A job may begin with lines `// --plan NAME` and `// --set PATH=VALUE`, which are its arguments.
+//! A job may begin with lines `// --plan NAME`, `// --phase NAME` and `// --set PATH=VALUE`, which
+//! are its arguments.
 
 use std::{
     fs,
@@ -26,6 +27,9 @@ fn request(path: &Path, text: &str) -> Request {
     for line in text.lines() {
         if let Some(plan) = line.strip_prefix("// --plan ") {
             request.plan = Some(plan.into());
+        }
+        if let Some(phase) = line.strip_prefix("// --phase ") {
+            request.phase = Some(phase.into());
         }
         if let Some(set) = line.strip_prefix("// --set ") {
             request.sets.push(set.into());
@@ -111,7 +115,7 @@ proptest! {
         path in "[a-z.\"0-9é]{0,20}", value in "\\PC{0,20}",
     ) {
         let sets = vec![format!("{path}={value}"), format!("plan.{path}={value}")];
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
         if let Err(report) = load(&request) {
             prop_assert!(!report.human(false).is_empty());
         }

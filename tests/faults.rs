@@ -77,6 +77,7 @@ fn a_failure_loses_no_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let orders = Orders {
         stop: Stop::Steps(3),
+        phase: None,
         checkpoints: Some(Checkpoints {
             dir: folder.path().into(),
             every: Some(Every::Steps(1)),

@@ -11,6 +11,8 @@ mod mechanisms;
 mod memory;
 mod pages;
 mod parity;
+mod phases;
+mod policies;
 mod reference;
 mod resume;
 mod sampled;

@@ -36,7 +36,7 @@ fn muon(change: impl Fn(&mut MuonClip)) -> Optimizer {
 }
 
 fn constant(peak: f64) -> Rate {
-    Rate { peak, warmup_end: 0.0, decay: None }
+    Rate { begin: 0, peak, warmup_end: 0.0, decay: None }
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

@@ -25,6 +25,7 @@ fn compare(name: &str, scan: &Scan<'_>, report: &MemoryReport) {
         assert_eq!(planned.levels, measured.levels, "{who}");
         assert_eq!(&paper, trail, "{who}");
         assert_eq!(planned.peak, measured.peak, "{who}");
+        assert_eq!(planned.host, measured.host, "{who}: on the host");
         assert_eq!(planned.number, measured.number, "{who}");
         assert_eq!(planned.reserve.reduction, measured.reserve.reduction, "{who}");
         assert_eq!(planned.reserve.update, measured.reserve.update, "{who}");
@@ -96,6 +97,34 @@ fn slices_of_masters_states_and_gradients_are_counted_to_the_byte() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_stored_in_fp8_or_on_the_host_is_counted_too() {
+    let plans = parity::stored();
+    for (name, spec) in &plans {
+        for dtype in [DType::F32, DType::Bf16] {
+            let actors = check(name, spec, dtype, 2);
+            let on_host = actors.iter().map(|actor| actor.host.bytes).max();
+            assert_eq!(on_host > Some(0), spec.offload.is_some(), "{name}: {on_host:?}");
+        }
+    }
+    check("all stored", &parity::all_stored(), DType::Bf16, 2);
+}
+
+#[test]
+fn each_policy_lowers_the_peaks() {
+    let spec = PlanSpec { schedule: Some(Schedule::GPipe), ..PlanSpec::default() };
+    let spec = PlanSpec { mesh: Mesh { pp: 2, ..Mesh::default() }, ..spec };
+    let peaks = |spec: &PlanSpec| -> u64 {
+        check("peaks", spec, DType::Bf16, 1).iter().map(|actor| actor.peak.bytes).sum()
+    };
+    let plain = peaks(&spec);
+    let (again, away) = (parity::recompute(spec.clone()), parity::offload(spec));
+    let (recomputed, offloaded) = (peaks(&again), peaks(&away));
+    assert!(recomputed < plain && offloaded < plain, "{plain} {recomputed} {offloaded}");
+    let both = peaks(&parity::offload(again));
+    assert!(both < recomputed && both < offloaded, "{both} {recomputed} {offloaded}");
 }
 
 #[test]

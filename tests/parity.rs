@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use graphs::{
     Decoder, PlanSpec,
     mesh::Mesh,
+    policy::{Activations, Fp8, Offload, Place, Recompute, Store, Stored, TILE},
     schedule::{Automatic, Hybrid, Interleaved, Schedule},
-    spec::{WeightGrad, Zero},
+    spec::{Overlap, WeightGrad, Zero},
 };
 use jobs::{
     Request, load,
@@ -42,6 +43,45 @@ fn automatic() -> Schedule {
 
 fn hybrid(split_pairs: bool) -> Schedule {
     Schedule::Hybrid(Hybrid { split_pairs, group: None })
+}
+
+pub fn recompute(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { recompute: Recompute::ALL.to_vec(), ..spec }
+}
+
+pub fn overlap(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { overlap: vec![Overlap::ExpertAllToAll], ..spec }
+}
+
+pub fn offload(spec: PlanSpec) -> PlanSpec {
+    let how = Activations { to: Place::Host, prefetch: 1, stored: false };
+    PlanSpec { offload: Some(Offload::Activations(how)), ..spec }
+}
+
+/// Stores what K2 stores, and the same with all of its policies.
+pub fn stored() -> Vec<(&'static str, PlanSpec)> {
+    let store = |tensors: &[Stored], spec| {
+        let fp8 = Fp8 { tensors: tensors.to_vec(), tile: TILE };
+        PlanSpec { store: Some(Store::Fp8(fp8)), ..spec }
+    };
+    let k2 = [Stored::MoeUpInput, Stored::SwiGluInput];
+    let warm = PlanSpec { schedule: Some(interleaved(1, true)), ..spec(2, 2, 2, 1) };
+    let late = PlanSpec { weight_grad: Some(WeightGrad::Late(1)), ..spec(2, 1, 1, 2) };
+    let all = store(&k2, recompute(offload(overlap(warm))));
+    let sent = Offload::Activations(Activations { to: Place::Host, prefetch: 2, stored: true });
+    vec![
+        ("fp8", store(&k2, spec(1, 1, 1, 1))),
+        ("fp8 ep 2", store(&k2, spec(1, 1, 2, 1))),
+        ("fp8 late W dp 2", store(&k2, late)),
+        ("all of k2", all.clone()),
+        ("all of k2, fp8 sent too", PlanSpec { offload: Some(sent), ..all }),
+    ]
+}
+
+/// Stores everything that can be.
+pub fn all_stored() -> PlanSpec {
+    let fp8 = Fp8 { tensors: Stored::ALL.to_vec(), tile: TILE };
+    PlanSpec { store: Some(Store::Fp8(fp8)), ..spec(2, 1, 2, 1) }
 }
 
 /// The plan of a job whose schedule is a file, on two replicas.
@@ -88,6 +128,17 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
         ),
         ("pp 2 vpp 2 ep 2 zb-v", with(Schedule::ZbV, spec(2, 2, 2, 1))),
         ("pp 2 ep 4 late W", when(WeightGrad::Late(1), spec(2, 1, 4, 1))),
+        ("ep 2 recompute", recompute(spec(1, 1, 2, 1))),
+        ("pp 2 late W recompute", recompute(when(WeightGrad::Late(2), spec(2, 1, 1, 1)))),
+        ("pp 2 vpp 2 ep 2 overlap", overlap(with(interleaved(1, true), spec(2, 2, 2, 1)))),
+        ("pp 2 vpp 2 ep 2 overlap late W", overlap(with(interleaved(1, false), spec(2, 2, 2, 1)))),
+        ("pp 2 ep 2 dual overlap", overlap(with(Schedule::DualPipeV, spec(2, 2, 2, 1)))),
+        ("pp 2 offload", offload(with(Schedule::GPipe, spec(2, 1, 1, 1)))),
+        ("pp 2 vpp 2 ep 2 offload", offload(with(interleaved(1, true), spec(2, 2, 2, 1)))),
+        (
+            "pp 2 vpp 2 ep 2 recompute offload overlap",
+            recompute(offload(overlap(with(interleaved(1, true), spec(2, 2, 2, 1))))),
+        ),
         ("dp 2", spec(1, 1, 1, 2)),
         ("pp 2 ep 2 dp 2", spec(2, 1, 2, 2)),
         ("dp 4", spec(1, 1, 1, 4)),
@@ -97,7 +148,7 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
     ]
 }
 
-fn traces(decoder: &Decoder, dtype: DType, plans: &[(&str, PlanSpec)]) -> Vec<Trace> {
+pub fn traces(decoder: &Decoder, dtype: DType, plans: &[(&str, PlanSpec)]) -> Vec<Trace> {
     let one = |(name, spec): &(&str, PlanSpec)| {
         let graph = small::graph(decoder);
         let plan = small::plan(&graph, spec);

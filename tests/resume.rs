@@ -58,7 +58,8 @@ fn checkpoints_know_no_slices_so_a_run_goes_on_under_either_form_of_zero() {
     let through_disk = |step: u64, snapshot: Snapshot| {
         let Snapshot { tensors, feed } = snapshot;
         let tokens = step * small::BATCH.tokens() as u64;
-        let state = State { step, tokens, feed, job: "Job()".into(), tensors };
+        let job = "Job()".into();
+        let state = State { step, tokens, phase: None, feed, job, tensors };
         let State { tensors, feed, .. } = State::load(&state.save(folder.path()).unwrap()).unwrap();
         Snapshot { tensors, feed }
     };

@@ -56,7 +56,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         plan,
         graph,
         optimizer: Optimizer::MuonClip(MuonClip::default()),
-        rate: Rate { peak: 0.02, warmup_end: 0.0, decay: None },
+        rate: Rate { begin: 0, peak: 0.02, warmup_end: 0.0, decay: None },
         clip: None,
         dtype: DType::F32,
         seed: 7,
@@ -65,6 +65,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(20),
+        machine: None,
     }
 }
 

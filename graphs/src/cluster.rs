@@ -43,6 +43,14 @@ pub struct Machine {
     pub message: f64,
     /// Seconds from a send until the receiver's thread runs.
     pub latency: f64,
+    /// The link from each rank to the others, if one is emulated.
+    pub link: Option<Link>,
+    /// Bytes a second between each rank and the host's pool, each way, if a bus is emulated.
+    pub host: Option<f64>,
+    /// Bytes that each rank may hold, if a device is emulated; or else its share of the memory.
+    pub device: Option<u64>,
+    /// Whether each rank has a core of its own, emulated: it computes no faster than that.
+    pub apart: bool,
 }
 
 /// What computes: a GPU, or a core.
@@ -112,7 +120,9 @@ impl Cluster {
     pub fn memory(&self, ranks: usize) -> u64 {
         match self {
             Cluster::Gpus(gpus) => gpus.gpu.memory,
-            Cluster::Machine(machine) => machine.core.memory / ranks.max(1) as u64,
+            Cluster::Machine(machine) => {
+                machine.device.unwrap_or(machine.core.memory / ranks.max(1) as u64)
+            }
         }
     }
 }

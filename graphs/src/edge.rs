@@ -36,6 +36,8 @@ pub enum Class {
     MoeDownInput,
     /// What the routed experts give, row by row.
     MoeDownOutput,
+    /// The same by the router's shares, on their way back to their tokens.
+    MoeWeighed,
     /// What attention or feed-forward adds to the residual stream.
     BranchOutput,
     /// What the loss keeps of the logits: their gradient if the vocabulary is one chunk, or else
@@ -57,7 +59,7 @@ impl Class {
     pub const COUNT: usize = Class::ALL.len();
 
     /// All classes; the position of each is its number.
-    pub const ALL: [Class; 18] = [
+    pub const ALL: [Class; 19] = [
         Class::Residual,
         Class::NormOutput,
         Class::Latent,
@@ -70,6 +72,7 @@ impl Class {
         Class::MoeSwiGluInput,
         Class::MoeDownInput,
         Class::MoeDownOutput,
+        Class::MoeWeighed,
         Class::BranchOutput,
         Class::Logits,
         Class::Statistics,
@@ -98,6 +101,7 @@ impl Class {
             Op::Dispatch(_) => Class::MoeUpInput,
             Op::GroupedLinear(_) if swiglu => Class::MoeSwiGluInput,
             Op::GroupedLinear(_) => Class::MoeDownOutput,
+            Op::Weigh(_) => Class::MoeWeighed,
             Op::Combine(_) => Class::BranchOutput,
             Op::CrossEntropy(_) => Class::Logits,
             Op::Linear(_) | Op::Split(_) | Op::Router(_) => match () {

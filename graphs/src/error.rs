@@ -2,6 +2,7 @@
 
 use crate::{
     check::{Deadlock, Hang, OrderError, ProgramError},
+    policy::{Recompute, Stored, TILE},
     schedule::{Pipeline, Schedule, Unfit},
 };
 
@@ -163,6 +164,22 @@ pub enum PlanError {
     /// Channels without a buffer, which actors cannot run.
     #[error("`plan.credits` is Fixed(0), but a send puts its message into a buffer")]
     NoCredits,
+    /// A tile that FP8 storage does not know.
+    #[error("the tiles of FP8 storage are {} x {}, got {} x {}", TILE.0, TILE.1, got.0, got.1)]
+    Tile {
+        /// Rows and columns asked for.
+        got: (usize, usize),
+    },
+    /// Tensors that are to be computed again, and to be stored too.
+    #[error(
+        "{stored:?} is stored, but {recompute:?} computes it again, so nothing is left to store"
+    )]
+    Twice {
+        /// What is stored.
+        stored: Stored,
+        /// What computes it again.
+        recompute: Recompute,
+    },
     /// The plan would hang.
     #[error("{0}")]
     Deadlock(#[from] Deadlock),
@@ -212,6 +229,8 @@ impl PlanError {
             PlanError::Program(_) => "P121",
             PlanError::Deadlock(_) => "P122",
             PlanError::NoCredits => "P123",
+            PlanError::Tile { .. } => "P124",
+            PlanError::Twice { .. } => "P125",
         }
     }
 
@@ -232,6 +251,7 @@ impl PlanError {
             PlanError::Shares { .. } | PlanError::Explicit(_) => "plan.stages",
             PlanError::Cut { .. } => "plan.stages",
             PlanError::NoCredits => "plan.credits",
+            PlanError::Tile { .. } | PlanError::Twice { .. } => "plan.store",
             PlanError::Deadlock(ring) if ring.credit.is_some() => "plan.credits",
             PlanError::Deadlock(ring) if ring.shares => "plan.communicators",
             PlanError::Order(_) | PlanError::Program(_) | PlanError::Deadlock(_) => "plan.schedule",
@@ -282,6 +302,10 @@ impl PlanError {
                  `troupe schedule --check orders.csv --credits 0`"
                     .to_string(),
             ),
+            PlanError::Tile { .. } => Some(format!("write tile: ({}, {})", TILE.0, TILE.1)),
+            PlanError::Twice { stored, recompute } => {
+                Some(format!("leave {stored:?} out of `store`, or {recompute:?} of `recompute`"))
+            }
             PlanError::Cut { .. } => Some("cut between layers, or take Balanced".to_string()),
             _ => None,
         }

@@ -4,100 +4,35 @@
 //! memory scan runs the same flights with symbols and so knows what is alive when. Both count
 //! with the same [`Ledger`]: every buffer once, from the moment it is made until nobody of this
 //! flight holds it, without what an operator allocates for itself during a call.
+//!
+//! A tensor is dropped after its last reader forward, unless the backward pass reads it too; then
+//! the plan's policies say how it is kept (see [`Keeping`]).
 
 use std::collections::BTreeMap;
 
-use ops::{Kind, Op, Tensor};
+use ops::Kind;
 
 use crate::{
     edge::Class,
     model::{ModelGraph, NodeId, Port, Source},
-    plan::{Plan, Side, Visit},
 };
 
+mod held;
+mod host;
+mod keeping;
 mod ledger;
+mod restore;
+mod slot;
+mod task;
 
-pub use crate::flight::ledger::{Amount, Ledger, Live};
-
-/// A tensor, or what stands for it on paper.
-pub trait Held: Clone {
-    /// Where it lies and how far it reaches; tensors that agree in both share their memory.
-    fn place(&self) -> (usize, usize);
-
-    /// Bytes of its elements, those of a slice being its own and not the whole's.
-    fn amount(&self) -> Amount;
-
-    /// A tensor of no element, in the place of the gradient of whole numbers.
-    fn empty() -> Self;
-
-    /// The sum with another of the same shape, a new tensor.
-    fn plus(&self, other: &Self) -> Self;
-}
-
-impl Held for Tensor {
-    fn place(&self) -> (usize, usize) {
-        (self.bytes().as_ptr() as usize, self.bytes().len())
-    }
-
-    fn amount(&self) -> Amount {
-        Amount { fixed: self.bytes().len() as u64, per_row: 0 }
-    }
-
-    fn empty() -> Self {
-        Tensor::from_i32(&[0], Vec::new())
-    }
-
-    fn plus(&self, other: &Self) -> Self {
-        Tensor::plus(self, other)
-    }
-}
-
-/// A node as one actor runs it: the operator may know fewer experts than the model's.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Node of the model.
-    pub node: NodeId,
-    /// Its operator on this actor.
-    pub op: Op,
-}
-
-/// The nodes that an actor of a side computes in a segment, or visit, of a chunk.
-pub fn tasks(
-    plan: &Plan,
-    graph: &ModelGraph,
-    side: Side,
-    chunk: usize,
-    segment: usize,
-) -> Vec<Task> {
-    let chunk = &plan.chunks[chunk];
-    match side {
-        Side::Stage => {
-            let task = |&node: &NodeId| Task { node, op: graph.node(node).op.clone() };
-            chunk.segments[segment].iter().map(task).collect()
-        }
-        Side::Experts => {
-            let task = |(node, op): &(NodeId, Op)| Task { node: *node, op: op.clone() };
-            chunk.visits[segment].nodes.iter().map(task).collect()
-        }
-    }
-}
-
-/// The output that crosses from each chunk to the next, all but the last.
-pub fn boundaries(plan: &Plan, graph: &ModelGraph) -> Vec<Port> {
-    plan.chunks.iter().flat_map(|chunk| graph.crossing(chunk.nodes.end)).collect()
-}
-
-/// The inputs of a visit that have a gradient: rows, not counts.
-pub fn graded_inputs(graph: &ModelGraph, visit: &Visit) -> Vec<Port> {
-    let graded = |&&(node, port): &&Port| graph.node(node).outputs[port].kind != Kind::Index;
-    visit.inputs.iter().filter(graded).copied().collect()
-}
-
-/// Whether a segment of a stage reads tokens or targets.
-pub fn reads_unit(graph: &ModelGraph, tasks: &[Task]) -> bool {
-    let unit = |source: &Source| matches!(source, Source::Tokens | Source::Targets);
-    tasks.iter().any(|task| graph.node(task.node).inputs.iter().any(unit))
-}
+pub use crate::flight::{
+    held::{Buffer, Held},
+    host::Batch,
+    keeping::{Form, Half, Item, Keeping, Kept, Restoring, keepings},
+    ledger::{Amount, Ledger, Live},
+    slot::{Lump, Slot},
+    task::{Task, boundaries, graded_inputs, reads_unit, tasks},
+};
 
 /// What a forward call gives.
 #[derive(Debug)]
@@ -113,36 +48,39 @@ pub struct Made<T> {
 /// Computes the gradients of the inputs of a node, from what it saved and those of its outputs.
 pub type BackwardInput<'a, T> = dyn FnMut(&Task, &[T], &[T]) -> Vec<Option<T>> + 'a;
 
+/// Computes a node forward from its inputs.
+pub type RunForward<'a, T> = dyn FnMut(&Task, &[T]) -> Made<T> + 'a;
+
 /// Tensors of one microbatch in one chunk (on the experts' side: in one visit, from one source).
 ///
 /// Written and read only by the actor that holds it; dropped by it when it is empty.
 #[derive(Clone, Debug)]
-pub struct Flight<T> {
-    /// Tokens and the tokens that follow them; only where a node reads them.
+pub struct Flight<T: Held> {
+    /// Tokens and the tokens that follow them, while a segment that reads them runs forward.
     unit: Option<(T, T)>,
-    /// Outputs of nodes and arrivals from other actors; cleared when `F` of the chunk is done.
-    values: BTreeMap<Port, T>,
+    /// Outputs of nodes and arrivals from other actors, with the readers forward still to come.
+    values: BTreeMap<Port, (T, usize)>,
+    /// What the backward pass reads; what is to be computed again is not there meanwhile.
+    kept: BTreeMap<Item, Slot<T>>,
     /// Gradients of outputs, summed over the consumers run so far.
     gradients: BTreeMap<Port, T>,
-    /// What `I` of a node needs.
-    saved_input: BTreeMap<NodeId, Vec<T>>,
-    /// What `W` of a node needs.
-    saved_weight: BTreeMap<NodeId, Vec<T>>,
     /// Gradients of the outputs of nodes with weights, put off until `W`.
     deferred: BTreeMap<NodeId, Vec<T>>,
     ledger: Ledger,
+    /// Bytes that it takes of the host's pool.
+    host: Live,
 }
 
-impl<T> Default for Flight<T> {
+impl<T: Held> Default for Flight<T> {
     fn default() -> Self {
         Flight {
             unit: None,
             values: BTreeMap::new(),
+            kept: BTreeMap::new(),
             gradients: BTreeMap::new(),
-            saved_input: BTreeMap::new(),
-            saved_weight: BTreeMap::new(),
             deferred: BTreeMap::new(),
             ledger: Ledger::default(),
+            host: Live::default(),
         }
     }
 }
@@ -153,26 +91,36 @@ impl<T: Held> Flight<T> {
         &mut self.ledger
     }
 
-    /// Brings tokens and targets, which the loader's step holds and are not counted here.
+    /// What is on the host.
+    pub fn host(&self) -> &Live {
+        &self.host
+    }
+
+    /// Brings tokens and targets for the next forward pass of some nodes; the loader's step holds
+    /// them, so they are not counted here.
     pub fn set_unit(&mut self, unit: (T, T)) {
-        self.ledger.hold(&unit.0, None);
-        self.ledger.hold(&unit.1, None);
-        self.drop_unit();
         self.unit = Some(unit);
     }
 
-    fn drop_unit(&mut self) {
-        if let Some((tokens, targets)) = self.unit.take() {
-            self.ledger.release(&tokens);
-            self.ledger.release(&targets);
+    /// Puts a value there, made here or arrived from elsewhere.
+    pub fn put(&mut self, graph: &ModelGraph, keeping: &Keeping, port: Port, value: T) {
+        let (item, reads) = (Item::Edge(port), keeping.reads(port));
+        self.ledger.hold(&value, Some(graph.class(port)));
+        if keeping.item(item).is_some_and(|kept| kept.form != Form::Absent) {
+            self.keep(graph, keeping, item, value.clone());
+        }
+        match reads {
+            0 => self.part_with(graph, keeping, port, &value),
+            _ => drop(self.values.insert(port, (value, reads))),
         }
     }
 
-    /// Puts a value there, made here or arrived from elsewhere.
-    pub fn put(&mut self, graph: &ModelGraph, port: Port, value: T) {
-        self.ledger.hold(&value, Some(graph.class(port)));
-        if let Some(before) = self.values.insert(port, value) {
-            self.ledger.release(&before);
+    /// Keeps an item that the backward pass reads, unless it is there.
+    fn keep(&mut self, graph: &ModelGraph, keeping: &Keeping, item: Item, value: T) {
+        let Some(Kept { uses, .. }) = keeping.item(item) else { return };
+        if !self.kept.contains_key(&item) {
+            self.ledger.hold(&value, class(graph, keeping, item));
+            self.kept.insert(item, Slot { lump: Lump::Plain(value), uses, is_away: false });
         }
     }
 
@@ -182,14 +130,30 @@ impl<T: Held> Flight<T> {
     ///
     /// If it has not been made, which no checked plan allows.
     pub fn value(&self, port: Port) -> &T {
-        self.values.get(&port).expect("the plan runs a node after everything it reads")
+        &self.values.get(&port).expect("the plan runs a node after everything it reads").0
     }
 
-    /// Drops what only the forward pass needed.
-    pub fn clear_values(&mut self) {
-        let values = std::mem::take(&mut self.values);
-        values.values().for_each(|value| self.ledger.release(value));
-        self.drop_unit();
+    /// Notes that one reader of an output is done with it; the last one lets it go.
+    pub fn read(&mut self, graph: &ModelGraph, keeping: &Keeping, port: Port) {
+        let Some((_, left)) = self.values.get_mut(&port) else { return };
+        *left -= 1;
+        if *left == 0
+            && let Some((value, _)) = self.values.remove(&port)
+        {
+            self.part_with(graph, keeping, port, &value);
+        }
+    }
+
+    /// After the last reader forward: what is kept goes into the form that it is kept in.
+    fn part_with(&mut self, graph: &ModelGraph, keeping: &Keeping, port: Port, value: &T) {
+        let form = keeping.item(Item::Edge(port)).map(|kept| kept.form);
+        if let (Some(Form::Fp8(width)), Some(slot)) = (form, self.kept.get_mut(&Item::Edge(port))) {
+            let stored = value.store(width);
+            self.ledger.hold(&stored, Some(graph.class(port)));
+            slot.lump = Lump::Fp8(stored);
+            self.ledger.release(value);
+        }
+        self.ledger.release(value);
     }
 
     /// Takes the gradient of an output out of the flight, to send it.
@@ -235,32 +199,43 @@ impl<T: Held> Flight<T> {
 
     /// Whether nothing is left to do with this microbatch here.
     pub fn is_empty(&self) -> bool {
-        let nodes = [&self.saved_input, &self.saved_weight, &self.deferred];
         self.values.is_empty()
             && self.gradients.is_empty()
-            && nodes.iter().all(|map| map.is_empty())
+            && self.kept.is_empty()
+            && self.deferred.is_empty()
     }
 
     /// `F` of some nodes in order; `run` computes one from its inputs.
     pub fn forward(
         &mut self,
         graph: &ModelGraph,
+        keeping: &Keeping,
         tasks: &[Task],
-        run: &mut dyn FnMut(&Task, &[T]) -> Made<T>,
+        run: &mut RunForward<'_, T>,
     ) {
         for task in tasks {
             let sources = &graph.node(task.node).inputs;
             let inputs: Vec<T> = sources.iter().map(|source| self.input(source)).collect();
             let made = run(task, &inputs);
-            for (port, output) in made.outputs.into_iter().enumerate() {
-                self.put(graph, (task.node, port), output);
+            for (port, output) in made.outputs.iter().enumerate() {
+                self.put(graph, keeping, (task.node, port), output.clone());
             }
-            let kept = Some(Class::of_kept(&task.op));
-            let saved = made.saved_input.iter().chain(&made.saved_weight);
-            saved.for_each(|tensor| self.ledger.hold(tensor, kept));
-            self.saved_input.insert(task.node, made.saved_input);
-            self.saved_weight.insert(task.node, made.saved_weight);
+            for (half, saved) in
+                [(Half::Input, &made.saved_input), (Half::Weight, &made.saved_weight)]
+            {
+                for (item, tensor) in keeping.half(task.node, half).iter().zip(saved) {
+                    if !matches!(item, Item::Edge(_)) {
+                        self.keep(graph, keeping, *item, tensor.clone());
+                    }
+                }
+            }
+            for source in sources {
+                if let Source::Node { node, port } = *source {
+                    self.read(graph, keeping, (node, port));
+                }
+            }
         }
+        self.unit = None;
     }
 
     fn input(&self, source: &Source) -> T {
@@ -272,6 +247,27 @@ impl<T: Held> Flight<T> {
         }
     }
 
+    /// An item as it was made.
+    fn here(&self, item: Item) -> T {
+        match self.kept.get(&item) {
+            Some(Slot { lump: Lump::Plain(value), is_away: false, .. }) => value.clone(),
+            _ => panic!("the plan restores what a backward pass reads, after its forward pass"),
+        }
+    }
+
+    /// Counts one reader of each item less; the last one lets it go.
+    fn use_up(&mut self, items: &[Item]) {
+        for item in items {
+            let Some(slot) = self.kept.get_mut(item) else { continue };
+            slot.uses -= 1;
+            if slot.uses == 0
+                && let Some(Slot { lump, .. }) = self.kept.remove(item)
+            {
+                lump.release(&mut self.ledger);
+            }
+        }
+    }
+
     /// `I` of some nodes, last node first; keeps output gradients for `W` where there are weights.
     ///
     /// # Panics
@@ -280,29 +276,25 @@ impl<T: Held> Flight<T> {
     pub fn backward_input(
         &mut self,
         graph: &ModelGraph,
+        keeping: &Keeping,
         tasks: &[Task],
         run: &mut BackwardInput<'_, T>,
     ) {
         for task in tasks.iter().rev() {
             let node = graph.node(task.node);
             let dy = self.output_gradients(graph, task.node);
-            let saved = self.saved_input.remove(&task.node).expect("F runs before I");
+            let items = keeping.half(task.node, Half::Input);
             if node.inputs.iter().any(|source| matches!(source, Source::Node { .. })) {
+                let saved: Vec<T> = items.iter().map(|item| self.here(*item)).collect();
                 self.spread(&node.inputs, run(task, &saved, &dy));
             }
-            self.release(&saved);
+            self.use_up(items);
             if node.parameters.is_empty() {
-                self.release(&dy);
-                let unused = self.saved_weight.remove(&task.node).unwrap_or_default();
-                self.release(&unused);
+                dy.iter().for_each(|dy| self.ledger.release(dy));
             } else {
                 self.deferred.insert(task.node, dy);
             }
         }
-    }
-
-    fn release(&mut self, tensors: &[T]) {
-        tensors.iter().for_each(|tensor| self.ledger.release(tensor));
     }
 
     /// Adds the gradients of a node's inputs, which are all there at once, to those of its sources.
@@ -336,22 +328,39 @@ impl<T: Held> Flight<T> {
     /// # Panics
     ///
     /// If `F` or `I` has not run, which no checked plan allows.
-    pub fn backward_weight(&mut self, node: NodeId, run: impl FnOnce(&[T], &[T])) {
-        let saved = self.saved_weight.remove(&node).expect("F runs before W");
+    pub fn backward_weight(
+        &mut self,
+        keeping: &Keeping,
+        node: NodeId,
+        run: impl FnOnce(&[T], &[T]),
+    ) {
+        let items = keeping.half(node, Half::Weight);
+        let saved: Vec<T> = items.iter().map(|item| self.here(*item)).collect();
         let dy = self.deferred.remove(&node).expect("I runs before W");
         run(&saved, &dy);
-        self.release(&saved);
-        self.release(&dy);
+        self.use_up(items);
+        dy.iter().for_each(|dy| self.ledger.release(dy));
+    }
+}
+
+/// What an item is counted by; tokens are counted elsewhere.
+fn class(graph: &ModelGraph, keeping: &Keeping, item: Item) -> Option<Class> {
+    match item {
+        Item::Tokens | Item::Targets => None,
+        Item::Edge(port) => Some(graph.class(port)),
+        Item::Beside(node, _) => Some(Class::of_kept(&keeping.task(node).op)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ops::Tensor;
+
     use super::*;
 
     #[test]
     fn parts_of_a_gradient_are_added() {
-        let mut flight = Flight::default();
+        let mut flight = Flight::<Tensor>::default();
         flight.add_gradient((3, 0), Tensor::from_f32(&[2], vec![1., 2.]));
         flight.add_gradient((3, 0), Tensor::from_f32(&[2], vec![10., 20.]));
         let all = Class::ActivationGradients;

@@ -3,12 +3,14 @@
 use ops::Op;
 
 use crate::{
+    action::Action,
     check,
     error::PlanError,
+    flight::{self, keepings},
     model::ModelGraph,
-    passes::{credits, messages, rising, split},
+    passes::{copies, credits, messages, overlap, rising, split},
     place,
-    plan::{Batch, Plan},
+    plan::{Batch, Plan, Program, Side},
     route::{self, Routes},
     schedule::{Interleaved, Pipeline, Schedule},
     spec::{Credits, PlanSpec},
@@ -50,14 +52,45 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let chunks = places.into_iter().zip(stages).map(chunk).collect::<Vec<_>>();
     let channels = route::channels(&chunks);
     let orders = orders(spec, batch)?;
-    let routes = Routes::new(&channels);
-    let programs = orders.iter().map(|order| messages::programs(order, &chunks, &routes)).collect();
-    let (mesh, communicators, zero) = (spec.mesh, spec.communicators, spec.zero);
-    let mut plan = Plan { mesh, batch, chunks, orders, channels, communicators, zero, programs };
+    let (communicators, policies, zero) = (spec.communicators, spec.policies(), spec.zero);
+    let (mesh, programs) = (spec.mesh, Vec::new());
+    let mut plan =
+        Plan { mesh, batch, chunks, orders, channels, communicators, policies, zero, programs };
+    find_restored(graph, &mut plan);
+    plan.programs = programs_of(spec, &plan);
     check::programs(&plan).map_err(wrapped)?;
     credits::set(&mut plan, spec.credits);
     check::deadlock(&plan).map_err(|deadlock| vec![deadlock.into()])?;
     Ok(plan)
+}
+
+/// Notes which segments and visits need something restored before their backward pass.
+fn find_restored(graph: &ModelGraph, plan: &mut Plan) {
+    for side in [Side::Stage, Side::Experts] {
+        for stage in 0..plan.mesh.pp {
+            for ((chunk, visit), keeping) in keepings(plan, graph, stage, side) {
+                let segments = match side {
+                    Side::Stage => 0..plan.chunks[chunk].segments.len(),
+                    Side::Experts => visit..visit + 1,
+                };
+                let restores = |it| keeping.restores(&flight::tasks(plan, graph, side, chunk, it));
+                let restored: Vec<bool> = segments.map(restores).collect();
+                plan.chunks[chunk].restored[side as usize].extend(restored);
+            }
+        }
+    }
+}
+
+/// The programs of all stages.
+fn programs_of(spec: &PlanSpec, plan: &Plan) -> Vec<[Program; 2]> {
+    let routes = Routes::new(&plan.channels);
+    let program = |order: &Vec<Action>| {
+        let steps = overlap::steps(order, spec.pairs());
+        let prefetch = plan.policies.offloads().map(|how| how.prefetch);
+        let moves = prefetch.map(|ahead| copies::moves(&steps, ahead)).unwrap_or_default();
+        messages::programs(&steps, &moves, &plan.chunks, &routes)
+    };
+    plan.orders.iter().map(program).collect()
 }
 
 fn wrapped<E: Into<PlanError>>(errors: Vec<E>) -> Vec<PlanError> {
@@ -74,10 +107,7 @@ fn pipeline(spec: &PlanSpec, batch: Batch) -> Pipeline {
 }
 
 /// The checked orders of all stages, after the passes on orders.
-fn orders(
-    spec: &PlanSpec,
-    batch: Batch,
-) -> Result<Vec<Vec<crate::action::Action>>, Vec<PlanError>> {
+fn orders(spec: &PlanSpec, batch: Batch) -> Result<Vec<Vec<Action>>, Vec<PlanError>> {
     let (schedule, pipeline) = (spec.schedule(), pipeline(spec, batch));
     let (places, when) = (schedule.places(pipeline), spec.weight_grad());
     let check = |orders: &[Vec<_>]| check::orders(&places, pipeline.microbatches, orders);
@@ -127,6 +157,7 @@ fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> 
     let mut errors: Vec<PlanError> = experts(graph, spec.mesh.ep).into_iter().collect();
     errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
+    errors.extend(spec.policies().mistakes());
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));
     }

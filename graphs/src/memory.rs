@@ -157,6 +157,8 @@ pub struct ActorMemory {
     pub reserve: Reserve,
     /// The highest moment of what comes and goes.
     pub peak: Peak,
+    /// The highest moment of what is on the host.
+    pub host: Peak,
     /// Number in the plan of the instruction of the peak.
     pub number: usize,
     /// What is alive then, largest first.
@@ -236,10 +238,10 @@ impl<'a> Scan<'a> {
         let plan = self.sizes.plan;
         let (fixed, reserve) = self.fixed[me.index(&plan.mesh)];
         let reserve = Reserve { messages: walk.messages(), ..reserve };
-        let (peak, levels) = walk.run(after);
+        let (peak, host, levels) = walk.run(after);
         let alive = Walk::new(&self.sizes, me, loads).alive(&peak);
         let number = plan.first_number(me.stage, me.side) + peak.instruction;
-        ActorMemory { address: me, fixed, reserve, peak, number, alive, levels }
+        ActorMemory { address: me, fixed, reserve, peak, host, number, alive, levels }
     }
 
     /// Bytes that stay with an actor, or that others may send it, without its program.

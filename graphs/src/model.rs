@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ops::{Op, Spec, WeightSpec};
+use ops::{Op, Spec, WeightSpec, Yarn};
 use petgraph::{
     Direction,
     graph::{DiGraph, NodeIndex},
@@ -142,6 +142,20 @@ impl ModelGraph {
     /// The petgraph: node indices are execution order.
     pub fn graph(&self) -> &DiGraph<Node, Edge> {
         &self.graph
+    }
+
+    /// The same model with the rotation of every attention stretched so; no weight changes. None if
+    /// the model has no attention that rotates.
+    pub fn stretched(&self, yarn: &Yarn) -> Option<Self> {
+        let mut graph = self.clone();
+        let mut found = false;
+        for node in graph.graph.node_weights_mut() {
+            if let Op::MlaAttention(attention) = &mut node.op {
+                attention.yarn = Some(yarn.clone());
+                found = true;
+            }
+        }
+        found.then_some(graph)
     }
 
     /// Number of nodes.

@@ -13,6 +13,7 @@ use crate::{
     action::Action,
     mesh::Mesh,
     model::NodeId,
+    policy::Policies,
     spec::{Communicators, Zero},
 };
 
@@ -31,6 +32,8 @@ pub struct Plan {
     pub channels: Vec<Channel>,
     /// Which channels share a communicator, for the proof alone: actors of one process need none.
     pub communicators: Communicators,
+    /// What is done with activations between the passes.
+    pub policies: Policies,
     /// Who keeps masters and optimizer states; see [`crate::share`].
     pub zero: Zero,
     /// Two programs for each stage: `programs[stage][side as usize]`.
@@ -136,6 +139,15 @@ pub struct Chunk {
     pub segments: Vec<Vec<NodeId>>,
     /// What the expert groups compute between one segment and the next.
     pub visits: Vec<Visit>,
+    /// By side: the segments, or visits, whose backward pass needs something restored.
+    pub restored: [Vec<bool>; 2],
+}
+
+impl Chunk {
+    /// Whether the backward pass of a segment, or visit, needs something restored.
+    pub fn restores(&self, side: Side, segment: usize) -> bool {
+        self.restored[side as usize].get(segment).copied().unwrap_or(false)
+    }
 }
 
 /// Nodes that live on the expert groups, between two segments of a chunk.
@@ -264,6 +276,27 @@ pub enum Instruction {
         /// Microbatch.
         microbatch: usize,
     },
+    /// Makes what the backward pass of a segment reads as it was: decodes what is stored in FP8, and
+    /// runs nodes again whose outputs were dropped.
+    Restore {
+        /// Chunk of the segment.
+        chunk: usize,
+        /// Segment of the chunk, or visit on the experts' side.
+        segment: usize,
+        /// Microbatch.
+        microbatch: usize,
+    },
+    /// A step of what is kept of a chunk on its way to the host and back.
+    Copy {
+        /// Which one.
+        step: CopyStep,
+        /// Chunk.
+        chunk: usize,
+        /// On the experts' side the visit, whose flights are apart; or else 0.
+        segment: usize,
+        /// Microbatch.
+        microbatch: usize,
+    },
     /// Computes the input gradients of the nodes of a segment, last node first.
     BackwardInput {
         /// Chunk of the segment.
@@ -282,4 +315,24 @@ pub enum Instruction {
         /// Microbatch.
         microbatch: usize,
     },
+}
+
+/// A step of activations on their way to the host and back; the copies themselves run on the copy
+/// lane, beside the program.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum CopyStep {
+    /// Copies to the host begin.
+    Offload,
+    /// Waits for them, and gives the device's memory back.
+    Offloaded,
+    /// Copies back begin; the device's memory is taken.
+    Fetch,
+    /// Waits for them.
+    Fetched,
+}
+
+impl CopyStep {
+    /// All of them, in order.
+    pub const ALL: [CopyStep; 4] =
+        [CopyStep::Offload, CopyStep::Offloaded, CopyStep::Fetch, CopyStep::Fetched];
 }

@@ -4,15 +4,19 @@
 //! product is the part of the peak that the cluster says products achieve. A [`Profile`] replaces
 //! this by what was measured. Loads of experts are taken as balanced.
 
+use std::collections::BTreeMap;
+
 use ops::{DType, Op, Rule, WeightSpec};
 
 use crate::{
     cluster::{Cluster, Device},
+    flight::{Keeping, keepings},
     model::ModelGraph,
     plan::{Plan, Side, Visit},
     share::{Exchange, exchanged},
 };
 
+mod copies;
 mod model;
 mod phase;
 mod profile;
@@ -34,6 +38,9 @@ pub struct Prices {
     pub segments: Vec<Vec<Parts>>,
     /// Seconds of each visit of each chunk, on the experts' side, over all source ranks.
     pub visits: Vec<Vec<Parts>>,
+    /// Seconds of a copy of what each home of flights keeps to the host, or back: by chunk, side
+    /// and, on the experts' side, visit.
+    pub copies: Vec<[Vec<f64>; 2]>,
     /// What a message through each channel costs.
     pub ways: Vec<Way>,
     /// The optimizer phase of each stage and side.
@@ -65,15 +72,19 @@ impl Prices {
         let device = cluster.device();
         let by_muon = |spec: &WeightSpec| spec.rule == Rule::Muon && spec.shape.len() == 2;
         let exchanged = exchanged(plan, graph, dtype, by_muon);
-        let pricing = Pricing { graph, plan, cluster, device, dtype, profile, sources, exchanged };
+        let all = |side| (0..plan.mesh.pp).flat_map(move |it| keepings(plan, graph, it, side));
+        let keepings = [Side::Stage, Side::Experts].map(|side| all(side).collect());
+        let pricing =
+            Pricing { graph, plan, cluster, device, dtype, profile, sources, exchanged, keepings };
         let cores = match cluster {
             Cluster::Gpus(_) => None,
-            Cluster::Machine(machine) => Some(machine.cores),
+            Cluster::Machine(machine) => (!machine.apart).then_some(machine.cores),
         };
         let devices = cores.unwrap_or(plan.mesh.ranks());
         Prices {
-            segments: plan.chunks.iter().map(|chunk| pricing.segments(&chunk.segments)).collect(),
-            visits: plan.chunks.iter().map(|chunk| pricing.visits(&chunk.visits)).collect(),
+            segments: (0..plan.chunks.len()).map(|chunk| pricing.segments(chunk)).collect(),
+            visits: (0..plan.chunks.len()).map(|chunk| pricing.visits(chunk)).collect(),
+            copies: pricing.copies(),
             ways: plan.channels.iter().map(|channel| pricing.way(channel)).collect(),
             phases: (0..plan.mesh.pp).map(|stage| pricing.phases(stage)).collect(),
             cores,
@@ -82,7 +93,7 @@ impl Prices {
         }
     }
 
-    /// Seconds of the three parts of a segment, or of a visit on the experts' side.
+    /// Seconds of the parts of a segment, or of a visit on the experts' side.
     pub fn parts(&self, side: Side, chunk: usize, segment: usize) -> &Parts {
         match side {
             Side::Stage => &self.segments[chunk][segment],
@@ -103,6 +114,8 @@ struct Pricing<'a> {
     sources: usize,
     /// Bytes of the optimizer phase, of all ranks of each stage and side.
     exchanged: Vec<[Exchange; 2]>,
+    /// What flights keep, by side, chunk and visit.
+    keepings: [BTreeMap<(usize, usize), Keeping>; 2],
 }
 
 impl Pricing<'_> {

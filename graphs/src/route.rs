@@ -42,7 +42,7 @@ pub fn chunk(graph: &ModelGraph, nodes: Range<NodeId>, stage: usize, ep: usize) 
         visit
     };
     let visits = visits.into_iter().map(finished).collect();
-    Chunk { stage, nodes, segments, visits }
+    Chunk { stage, nodes, segments, visits, restored: Default::default() }
 }
 
 /// The dispatch behind an expert node: the one it reads, or that of what it reads.

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{mesh::Mesh, schedule::Schedule};
+use crate::{
+    mesh::Mesh,
+    policy::{Offload, Policies, Recompute, Store},
+    schedule::Schedule,
+};
 
 mod buffers;
 
@@ -24,6 +28,18 @@ pub struct PlanSpec {
     /// When weight gradients are computed; left out: as the schedule says.
     #[serde(with = "written", skip_serializing_if = "Option::is_none")]
     pub weight_grad: Option<WeightGrad>,
+    /// What travels while something else is computed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlap: Vec<Overlap>,
+    /// What is computed again in the backward pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recompute: Vec<Recompute>,
+    /// What is stored in fewer bits between the passes.
+    #[serde(with = "written", skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
+    /// What goes to the host between the passes.
+    #[serde(with = "written", skip_serializing_if = "Option::is_none")]
+    pub offload: Option<Offload>,
     /// Messages that each channel may hold.
     #[serde(skip_serializing_if = "is_default")]
     pub credits: Credits,
@@ -43,6 +59,10 @@ impl Default for PlanSpec {
             stages: Stages::default(),
             schedule: None,
             weight_grad: None,
+            overlap: Vec::new(),
+            recompute: Vec::new(),
+            store: None,
+            offload: None,
             credits: Credits::default(),
             communicators: Communicators::default(),
             zero: Zero::default(),
@@ -66,6 +86,26 @@ impl PlanSpec {
             _ => WeightGrad::Joined,
         })
     }
+}
+
+impl PlanSpec {
+    /// What is done with activations between the passes.
+    pub fn policies(&self) -> Policies {
+        let PlanSpec { recompute, store, offload, .. } = self.clone();
+        Policies { recompute, store, offload }
+    }
+
+    /// Whether forward and backward passes are paired.
+    pub fn pairs(&self) -> bool {
+        self.overlap.contains(&Overlap::ExpertAllToAll)
+    }
+}
+
+/// What travels while something else is computed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Overlap {
+    /// Rows to the experts and back, while another microbatch computes.
+    ExpertAllToAll,
 }
 
 /// Whether a field need not be written.

@@ -142,6 +142,13 @@ pub fn instruction(plan: &Plan, instruction: Instruction) -> String {
         Instruction::Forward { chunk, segment, microbatch } => {
             format!("F {chunk}.{segment} mb {microbatch}")
         }
+        Instruction::Restore { chunk, segment, microbatch } => {
+            format!("restore {chunk}.{segment} mb {microbatch}")
+        }
+        Instruction::Copy { step, chunk, segment, microbatch } => {
+            let step = format!("{step:?}").to_lowercase();
+            format!("{step} {chunk}.{segment} mb {microbatch}")
+        }
         Instruction::BackwardInput { chunk, segment, microbatch } => {
             format!("I {chunk}.{segment} mb {microbatch}")
         }

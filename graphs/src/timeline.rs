@@ -167,7 +167,7 @@ pub enum Kind {
     /// Activations to the host.
     Offload,
     /// Activations back from the host.
-    Load,
+    Fetch,
     /// Sum of the gradients over ranks.
     Reduce,
     /// The optimizer's update.

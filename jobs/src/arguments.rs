@@ -43,6 +43,17 @@ pub struct JobArguments {
     pub sets: Vec<String>,
 }
 
+/// A job of whose phases one is looked at.
+#[derive(Args)]
+pub struct PhaseArguments {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArguments,
+    /// Phase to look at; left out: the first.
+    #[arg(long, value_name = "NAME")]
+    pub phase: Option<String>,
+}
+
 impl fmt::Display for JobArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.job)?;
@@ -80,7 +91,7 @@ impl Format {
 #[derive(Args)]
 pub struct BenchArguments {
     #[command(flatten)]
-    pub job: JobArguments,
+    pub job: PhaseArguments,
     /// Steps that are measured, after two that warm up.
     #[arg(long, default_value = "10", conflicts_with = "generate")]
     pub steps: NonZeroUsize,
@@ -100,6 +111,9 @@ pub struct BenchArguments {
     /// Measure matrix products alone.
     #[arg(long, conflicts_with_all = ["generate", "parts"])]
     pub products: bool,
+    /// Measure the storage of activations in FP8 alone.
+    #[arg(long, conflicts_with_all = ["generate", "parts", "products"])]
+    pub storage: bool,
     /// Texts written side by side.
     #[arg(long, default_value = "1", requires = "generate")]
     pub batch: NonZeroUsize,
@@ -128,7 +142,7 @@ pub enum Verb {
     /// Simulate one step: how long it takes, and what each rank waits for.
     Simulate {
         #[command(flatten)]
-        job: JobArguments,
+        job: PhaseArguments,
         /// Prices as measured: a file that `measure` wrote.
         #[arg(long, value_name = "FILE")]
         profile: Option<PathBuf>,
@@ -145,7 +159,7 @@ pub enum Verb {
     /// Measure what a job's operators, messages and updates take on this machine.
     Measure {
         #[command(flatten)]
-        job: JobArguments,
+        job: PhaseArguments,
         /// Profile to write.
         #[arg(long, short, value_name = "FILE", default_value = "profile.ron")]
         output: PathBuf,
@@ -207,7 +221,7 @@ pub enum Verb {
     /// Train the same steps under several plans and compare every bit.
     Verify {
         #[command(flatten)]
-        job: JobArguments,
+        job: PhaseArguments,
         /// Plans to compare, between commas; all of the job's if left out.
         #[arg(long, value_delimiter = ',')]
         plans: Vec<String>,

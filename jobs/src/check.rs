@@ -4,26 +4,39 @@ mod cluster;
 mod model;
 mod optimizer;
 mod parts;
+mod paths;
+mod phases;
+mod rate;
 
 use graphs::{ModelGraph, Plan};
 
 use crate::{
     de::Poison,
     job::Job,
+    phase::Phase,
     report::Finding,
     source::Span,
     tree::{Value, Word},
 };
 
 /// What came of the checks.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Checked {
     /// Every rule that is broken.
     pub findings: Vec<Finding>,
-    /// The model, if it can be built.
-    pub graph: Option<ModelGraph>,
-    /// The plan, if it can be made.
-    pub plan: Option<Plan>,
+    /// The model and the plan of each phase; none unless all could be made.
+    pub lowered: Vec<Lowered>,
+}
+
+/// A phase with its model and its plan.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The phase.
+    pub phase: Phase,
+    /// Its model as a graph.
+    pub graph: ModelGraph,
+    /// Its plan.
+    pub plan: Plan,
 }
 
 /// Checks a job; the tree says where its values stand, the poison which of them are invented.
@@ -38,6 +51,7 @@ pub fn check(job: &Job, tree: &Value, poison: &Poison) -> Checked {
     checked.findings.extend(parts::name(job, places));
     checked.findings.extend(parts::actors(job, places));
     checked.findings.extend(parts::numbers(job, places));
+    checked.findings.extend(phases::phases(job, places));
     checked.findings.extend(optimizer::ranges(job, places));
     checked.findings.extend(parts::plan_names(job, places));
     checked.findings.extend(cluster::cluster(job, places));

@@ -42,6 +42,8 @@ pub const UNKNOWN_PLAN: &str = "S023";
 pub const SET: &str = "S024";
 /// A saved plan whose inputs are not what they were.
 pub const SEAL: &str = "S025";
+/// A phase that does not exist.
+pub const UNKNOWN_PHASE: &str = "S026";
 /// No learner, or more than one.
 pub const LEARNER: &str = "J201";
 /// A name that is no actor.

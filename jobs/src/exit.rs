@@ -40,6 +40,7 @@ impl From<RunError> for Failure {
             RunError::Actor { .. } => 10,
             RunError::Stuck { .. } => 11,
             RunError::NotFinite { .. } => 12,
+            RunError::Memory { .. } => 13,
             RunError::Checkpoint(CheckpointError::File { doing, .. }) if *doing != "read" => 15,
             RunError::Weights(_) | RunError::Checkpoint(_) => 14,
             RunError::Feed(_) | RunError::Write { .. } => 15,
@@ -61,6 +62,7 @@ impl From<PrepareError> for Failure {
             PrepareError::Folder(error) if is_damaged(error) => 14,
             PrepareError::Data(_) | PrepareError::Folder(_) => 15,
             PrepareError::Vocabulary { .. } | PrepareError::Plan(_) => 3,
+            PrepareError::NoRotation => 3,
             PrepareError::OtherModel { .. } => 14,
         };
         match error {

@@ -151,8 +151,9 @@ fn open_checkpoint(folder: &Path) -> Result<Trained, FolderError> {
     let state = State::load(folder)?;
     let job =
         crate::load_resolved(&state.job).map_err(|_| FolderError::Job(folder.join("job.ron")))?;
-    let mut network = prepare::network(&job)?;
-    network.tensors.clear();
+    let phase = job.phases().into_iter().find(|it| it.name == state.phase);
+    let phase = phase.ok_or_else(|| FolderError::Job(folder.join("job.ron")))?;
+    let network = prepare::shape(&phase.job)?;
     let run = folder.parent().unwrap_or(folder);
     let json = read_text(&run.join("tokenizer.json"))?;
     let tokenizer = Tokenizer::from_json(&json, END).map_err(PrepareError::from)?;
@@ -161,7 +162,7 @@ fn open_checkpoint(folder: &Path) -> Result<Trained, FolderError> {
         decoder: network.decoder,
         tensors: state.tensors,
         tokenizer,
-        context: job.learner().1.context.0 as usize,
+        context: phase.job.learner().1.context.0 as usize,
     })
 }
 

@@ -22,6 +22,7 @@ pub mod measure;
 pub mod memory;
 mod overlay;
 mod parse;
+pub mod phase;
 pub mod prepare;
 mod print;
 pub mod profile;

@@ -6,7 +6,10 @@ use graphs::{
     price::{Prices, Profile},
 };
 
-use crate::{job::Job, memory};
+use crate::{
+    job::{self, Job},
+    memory,
+};
 
 /// The cluster that a job names, or this machine.
 pub fn cluster(job: &Job) -> Cluster {
@@ -30,7 +33,16 @@ pub fn this() -> Machine {
         achieved: 0.5,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Machine { cores, core, message: 4e-6, latency: 10e-6 }
+    let (link, host, device) = (None, None, None);
+    Machine { cores, core, message: 4e-6, latency: 10e-6, link, host, device, apart: false }
+}
+
+/// What a run of the job emulates, if anything.
+pub fn emulated(job: &Job) -> Option<Machine> {
+    match (&job.cluster, cluster(job)) {
+        (Some(job::Cluster::Local(_)), Cluster::Machine(machine)) => Some(machine),
+        _ => None,
+    }
 }
 
 /// The prices of a job's plan.

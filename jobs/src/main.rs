@@ -20,8 +20,8 @@ use jobs::{
 use kernels::gemm::isa::Isa;
 
 use crate::arguments::{
-    Arguments, BenchArguments, DiffArguments, JobArguments, PlanArguments, ScheduleArguments,
-    SearchArguments, Verb, VizArguments,
+    Arguments, BenchArguments, DiffArguments, JobArguments, PhaseArguments, PlanArguments,
+    ScheduleArguments, SearchArguments, Verb, VizArguments,
 };
 
 /// Two jobs differ, and the user asked for a code that says so.
@@ -103,10 +103,10 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
         Verb::Search(asked) => searched(asked, json)?,
         Verb::Simulate { job, profile, slow, jitter, seed } => {
             let asked = simulate::Asked { profile, slow, jitter, seed };
-            simulate::simulate(&loaded(job)?.job, &asked, json)?
+            simulate::simulate(&looked_at(job)?, &asked, json)?
         }
         Verb::Measure { job, output, repeats } => {
-            measure::run(&loaded(job)?.job, &output, repeats.get(), json)?
+            measure::run(&looked_at(job)?.job, &output, repeats.get(), json)?
         }
         Verb::Schedule(asked) => bare_orders(&asked, json)?,
         Verb::Resolve { job, origin, model } => {
@@ -123,14 +123,14 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             let loaded = loaded(job)?;
             let trace = trace.map(|dir| run::Tracing { dir, steps: trace_step });
             let options = run::Options { trace, ..options(data, dir, quiet) };
-            return Ok(run::run(&loaded.job, &loaded.text(), &options)?);
+            return Ok(run::run(&loaded.whole, &loaded.text(), &options)?);
         }
         Verb::Resume { dir, data, quiet } => {
             return Ok(run::resume(&dir, &options(data, None, quiet))?);
         }
         Verb::Verify { job, plans, steps, data } => {
-            let job = loaded(job)?.job;
-            return Ok(verify::verify(&job, &plans, steps, &options(data, None, false))?);
+            let loaded = looked_at(job)?;
+            return Ok(verify::verify(&loaded, &plans, steps, &options(data, None, false))?);
         }
         Verb::Bench(asked) => return measured(asked, json),
         Verb::Generate { from, prompt, tokens, temperature, top_p, seed, samples, precision } => {
@@ -161,14 +161,19 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
 }
 
 fn loaded(job: JobArguments) -> Result<Loaded, Box<Report>> {
-    load(&Request { job: job.job, plan: job.plan, sets: job.sets })
+    looked_at(PhaseArguments { job, phase: None })
+}
+
+fn looked_at(asked: PhaseArguments) -> Result<Loaded, Box<Report>> {
+    let PhaseArguments { job, phase } = asked;
+    load(&Request { job: job.job, plan: job.plan, sets: job.sets, phase })
 }
 
 /// Prints a plan, or saves it.
 fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
     let PlanArguments { job, level, profile, advice, output } = asked;
-    let command = job.to_string();
-    let loaded = loaded(job)?;
+    let command = job.job.to_string();
+    let loaded = looked_at(job)?;
     Ok(match output {
         Some(file) => plan::save(&loaded, &command, &file)?,
         None => plan::plan(&loaded, level, &plan::Asked { profile, advice }, json)?,
@@ -178,22 +183,26 @@ fn planned(asked: PlanArguments, json: bool) -> Result<String, Ended> {
 /// Measures how quickly a job's model is trained, or writes.
 fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
     let BenchArguments { steps, sequences, context, batch, prompt_tokens, new_tokens, .. } = asked;
-    let job = loaded(asked.job)?.job;
+    let loaded = looked_at(asked.job)?;
     if asked.generate {
         let size = bench::writing::Size { batch, prompt_tokens, new_tokens };
-        return Ok(bench::writing::bench(&job, size, json)?);
+        return Ok(bench::writing::bench(&loaded.job, size, json)?);
     }
     if asked.products {
         bench::products(json);
         return Ok(0);
     }
+    if asked.storage {
+        bench::storage(json);
+        return Ok(0);
+    }
     let bench = if asked.parts { bench::parts } else { bench::bench };
-    Ok(bench(&job, bench::Size { sequences, context, steps }, json)?)
+    Ok(bench(loaded.phase(), bench::Size { sequences, context, steps }, json)?)
 }
 
 /// Looks for plans.
 fn searched(asked: SearchArguments, json: bool) -> Result<String, Ended> {
-    let loaded = loaded(asked.job)?;
+    let loaded = looked_at(asked.job)?;
     let asked = search::Asked {
         ranks: asked.ranks.map(NonZeroUsize::get),
         limit: asked.limit.map(|limit| limit.0),
@@ -208,10 +217,11 @@ fn searched(asked: SearchArguments, json: bool) -> Result<String, Ended> {
 
 /// Compares two jobs, or a job with itself under other settings.
 fn difference(asked: DiffArguments, json: bool) -> Result<u8, Ended> {
-    let DiffArguments { before, after, plan, sets, exit_code } = asked;
+    let DiffArguments { before, after, plan, phase, sets, exit_code } = asked;
     let first = JobArguments { job: before.clone(), plan: None, sets: Vec::new() };
     let second = JobArguments { job: after.unwrap_or(before), plan, sets };
-    let answer = diff::diff(&loaded(first)?, &loaded(second)?, json)?;
+    let read = |job| looked_at(PhaseArguments { job, phase: phase.clone() });
+    let answer = diff::diff(&read(first)?, &read(second)?, json)?;
     print!("{}", answer.text);
     Ok(if exit_code && !answer.is_same { DIFFERENT } else { 0 })
 }
@@ -244,8 +254,9 @@ fn drawn(asked: VizArguments, json: bool) -> Result<u8, Ended> {
             },
         };
         for plan in std::iter::once(asked.plan.as_ref()).chain(others().map(Some)) {
-            let (job, sets) = (first.clone(), asked.sets.clone());
-            let loaded = loaded(JobArguments { job, plan: plan.cloned(), sets })?;
+            let (job, sets, phase) = (first.clone(), asked.sets.clone(), asked.phase.clone());
+            let job = JobArguments { job, plan: plan.cloned(), sets };
+            let loaded = looked_at(PhaseArguments { job, phase })?;
             steps.push(viz::of_job(&loaded, &speed)?);
             if steps.len() == 1 {
                 origin.extend(viz::origin(&loaded));

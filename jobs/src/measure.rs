@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn every_operator_of_a_plan_is_measured_and_priced_as_measured() {
         let sets = vec!["model.layers=2".into(), "actors.learner.context=32".into()];
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
         let loaded = load(&request).unwrap_or_else(|report| panic!("{report}"));
         let (graph, plan) = (&loaded.graph, &loaded.plan);
         let (_, train) = loaded.job.learner();

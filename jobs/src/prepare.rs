@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan};
 use ops::Tensor;
-use runtime::{
-    RunError, Setup,
-    checkpoint::State,
-    rate::{Decay, Rate, Shape},
-};
+use runtime::{RunError, Setup, checkpoint::State};
 
 use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
     huggingface::{self, FolderError},
-    job::{Actor, Init, Job, LearningRate, Model},
-    quantity::Extent,
+    job::{Actor, Init, Job, Model},
+    machine,
+    phase::Phase,
 };
 
 /// How long nothing may move before a run is given up.
@@ -46,6 +43,9 @@ pub enum PrepareError {
     /// A plan does not fit the model or the batch; a job that was checked has none such.
     #[error("{0}")]
     Plan(String),
+    /// The rotation of a model without attention is to be stretched.
+    #[error("`yarn` stretches the rotation of MlaAttention, and the model has none")]
+    NoRotation,
     /// The runtime refuses.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -78,7 +78,6 @@ pub fn network(job: &Job) -> Result<Network, PrepareError> {
         (None, Some((_, read))) => of_decoder(&read.decoder)?,
         (None, None) => unreachable!("a model without a graph is a folder"),
     };
-    let decoder = Decoder::recognise(&graph);
     let tensors = match imported {
         None => BTreeMap::new(),
         Some((dir, read)) => {
@@ -91,7 +90,33 @@ pub fn network(job: &Job) -> Result<Network, PrepareError> {
             read.tensors
         }
     };
+    let graph = stretched(graph, job)?;
+    let decoder = Decoder::recognise(&graph);
     Ok(Network { graph, decoder, tensors })
+}
+
+/// Builds the model without weights: of a folder, its shape alone is read.
+///
+/// # Errors
+///
+/// As [`network`].
+pub fn shape(job: &Job) -> Result<Network, PrepareError> {
+    let graph = match (&job.model, job.model.graph()) {
+        (Model::HuggingFace(folder), _) => of_decoder(&huggingface::shape(folder)?.0)?,
+        (_, Some(graph)) => graph.map_err(|mistakes| PrepareError::Plan(listed(&mistakes)))?,
+        (_, None) => unreachable!("a model without a graph is a folder"),
+    };
+    let graph = stretched(graph, job)?;
+    let decoder = Decoder::recognise(&graph);
+    Ok(Network { graph, decoder, tensors: BTreeMap::new() })
+}
+
+/// The model with the rotation that the learner asks for.
+fn stretched(graph: ModelGraph, job: &Job) -> Result<ModelGraph, PrepareError> {
+    match &job.learner().1.yarn {
+        Some(yarn) => graph.stretched(yarn).ok_or(PrepareError::NoRotation),
+        None => Ok(graph),
+    }
 }
 
 /// The graph of a decoder.
@@ -131,18 +156,19 @@ pub fn plan(
     graphs::lower(graph, spec, batch).map_err(|mistakes| PrepareError::Plan(listed(&mistakes)))
 }
 
-/// Everything the actors start from; `state` continues an earlier run.
-pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> Setup {
+/// Everything the actors start from at the beginning of a phase, or where `state` left off.
+pub fn setup(phase: &Phase, network: Network, plan: Plan, state: Option<State>) -> Setup {
+    let job = &phase.job;
     let (_, train) = job.learner();
     let (tensors, step, tokens) = match state {
         Some(state) => (state.tensors, state.step, state.tokens),
-        None => (network.tensors, 0, 0),
+        None => (network.tensors, phase.begin, phase.tokens),
     };
     Setup {
         plan,
         graph: network.graph,
         optimizer: train.optimizer.clone(),
-        rate: rate(&train.lr, train.batch.0),
+        rate: phase.rate.clone(),
         clip: train.clip.map(f64::from),
         dtype: job.precision.dtype(),
         seed: job.seed,
@@ -151,28 +177,11 @@ pub fn setup(job: &Job, network: Network, plan: Plan, state: Option<State>) -> S
         step,
         tokens,
         patience: PATIENCE,
+        machine: machine::emulated(job),
     }
 }
 
-/// The learning rate by tokens.
-fn rate(lr: &LearningRate, batch: u64) -> Rate {
-    let LearningRate::Wsd(wsd) = lr;
-    let tokens = |extent: Extent| match extent {
-        Extent::Steps(steps) => steps as f64 * batch as f64,
-        Extent::Tokens(tokens) => tokens as f64,
-    };
-    let decay = wsd.stable.zip(wsd.decay.as_ref()).map(|(stable, decay)| {
-        let (to, over) = decay.end();
-        let shape = match decay {
-            crate::job::Decay::Cosine(_) => Shape::Cosine,
-            crate::job::Decay::Linear(_) => Shape::Linear,
-        };
-        Decay { shape, begin: tokens(stable), over: tokens(over), to }
-    });
-    Rate { peak: wsd.peak, warmup_end: tokens(wsd.warmup), decay }
-}
-
-/// Opens the text of the job, in place of which `folder` may name a folder of text files.
+/// Opens the text of a job, in place of which `folder` may name a folder of text files.
 ///
 /// # Errors
 ///
@@ -183,17 +192,35 @@ pub fn text(
     folder: Option<&PathBuf>,
     cache: &std::path::Path,
 ) -> Result<(Mix, Tokenizer), PrepareError> {
-    let corpora = match folder {
+    let (mut mixes, tokenizer) = texts([job], graph, folder, cache)?;
+    Ok((mixes.remove(0), tokenizer))
+}
+
+/// Opens the text of all phases of a run, under one tokenizer.
+///
+/// # Errors
+///
+/// As [`text`].
+pub fn texts<'j>(
+    phases: impl IntoIterator<Item = &'j Job>,
+    graph: &ModelGraph,
+    folder: Option<&PathBuf>,
+    cache: &std::path::Path,
+) -> Result<(Vec<Mix>, Tokenizer), PrepareError> {
+    let read = |job: &Job| match folder {
         Some(path) => {
             let source = data::Source::Folder { path: path.clone() };
             vec![data::Corpus { name: "data".into(), source, weight: 1.0 }]
         }
         None => corpora(job),
     };
-    let choice = Choice::from(&job.tokenizer);
-    let (mix, tokenizer) = Mix::open(&corpora, &choice, cache, Some(job.seed))?;
+    let jobs: Vec<&Job> = phases.into_iter().collect();
+    let mixes: Vec<Vec<data::Corpus>> = jobs.iter().map(|job| read(job)).collect();
+    let about = jobs.first().expect("a checked job has a phase");
+    let choice = Choice::from(&about.tokenizer);
+    let (mixes, tokenizer) = Mix::open_all(&mixes, &choice, cache, Some(about.seed))?;
     tokens_fit(graph, &tokenizer)?;
-    Ok((mix, tokenizer))
+    Ok((mixes, tokenizer))
 }
 
 /// Whether the model has a row for every token.

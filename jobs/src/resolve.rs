@@ -70,7 +70,10 @@ fn leaves<'v>(value: &'v Value, path: &str, lines: &mut Vec<(String, &'v Value)>
         Kind::Tuple { items, .. } if matches!(&items[..], [Value { kind: Kind::Map(_), .. }]) => {
             leaves(&items[0], path, lines);
         }
-        _ => lines.push((format!("{path}: {}", inline(value)), value)),
+        _ => match value.named_items() {
+            Some(items) => items.iter().for_each(|(name, it)| leaves(it, &below(name), lines)),
+            None => lines.push((format!("{path}: {}", inline(value)), value)),
+        },
     }
 }
 
@@ -185,7 +188,7 @@ mod tests {
 
     fn loaded(job: &str, sets: &[&str]) -> crate::Loaded {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: job.into(), sets, plan: None };
+        let request = Request { job: job.into(), sets, ..Request::default() };
         load(&request).unwrap_or_else(|report| panic!("{report}"))
     }
 
@@ -195,7 +198,7 @@ mod tests {
             let loaded = loaded(name, &["seed=7", "plan.microbatch=2", "model.vocab=9999"]);
             let text = loaded.text();
             let again = load_resolved(&text).unwrap_or_else(|report| panic!("{report}\n{text}"));
-            assert_eq!(again, loaded.job, "{text}");
+            assert_eq!(again, loaded.whole, "{text}");
         }
     }
 
@@ -223,5 +226,8 @@ mod tests {
         assert!(new.contains("plans.main.mesh.dp: 2") && !new.contains(", over "), "{new}");
         assert!(line("model.hidden").ends_with("preset k2-nano:3"));
         assert!(line("plans.late.mesh.pp: 2").contains("library job k2-nano:11"), "{text}");
+        let phases = loaded("k2-pretrain", &["actors.learner.phases.long.tokens=1"]).origins();
+        assert!(phases.contains("actors.learner.phases.anneal.lr.to: 7e-6"), "{phases}");
+        assert!(phases.contains("actors.learner.phases.long.tokens: 1 "), "{phases}");
     }
 }

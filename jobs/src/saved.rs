@@ -15,6 +15,7 @@ use crate::{
     code, library,
     load::Loaded,
     overlay::Overlay,
+    prepare::PrepareError,
     report::Finding,
     source::{Origin, Span},
     tree::{Kind, Value},
@@ -28,6 +29,12 @@ const NAME: &str = "SavedPlan";
 pub struct Seal {
     hash: String,
     place: Span,
+}
+
+/// The hash of the plans of all phases; that of the plan if there is one.
+fn hash_of_all(plans: &[&Plan]) -> String {
+    let hashes: Vec<String> = plans.iter().map(|plan| hash(plan)).collect();
+    if let [one] = &hashes[..] { one.clone() } else { digest(&hashes.concat()) }
 }
 
 /// The hash of everything that a plan is.
@@ -56,7 +63,11 @@ impl Hasher for Blake3 {
 }
 
 /// The text of a saved plan that will stand in `folder`; `asked` is how the job was asked for.
-pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> String {
+///
+/// # Errors
+///
+/// As [`Loaded::each_phase`].
+pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> Result<String, PrepareError> {
     let mut inputs = String::new();
     for source in loaded.sources.all() {
         if let Some(name) = name(&source.origin, folder) {
@@ -69,12 +80,15 @@ pub fn text(loaded: &Loaded, asked: &str, folder: &Path) -> String {
     let job = loaded.text();
     let job: Vec<&str> = job.trim_end().lines().collect();
     let job = job.join("\n    ");
-    let (version, hash) = (env!("CARGO_PKG_VERSION"), hash(&loaded.plan));
-    format!(
+    let plans = loaded.each_phase().map(|it| it.map(|it| it.plan));
+    let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
+    let (version, hash) =
+        (env!("CARGO_PKG_VERSION"), hash_of_all(&plans.iter().collect::<Vec<_>>()));
+    Ok(format!(
         "// Made by `troupe plan {asked} -o`; runs as it stands while its inputs stay as they are.\n\
          {NAME}(\n    troupe: \"{version}\",\n    from: {asked:?},\n    inputs: {{\n{inputs}    }},\n    \
          plan: \"{hash}\",\n    job: {job},\n)\n"
-    )
+    ))
 }
 
 fn digest(text: &str) -> String {
@@ -167,13 +181,13 @@ fn current(input: &str, file: &Origin) -> Result<String, String> {
 }
 
 impl Seal {
-    /// The mistake, if a job is lowered to another plan than the one that was saved.
-    pub fn broken(&self, plan: &Plan) -> Option<Finding> {
+    /// The mistake, if the phases of a job are lowered to other plans than those that were saved.
+    pub fn broken(&self, plans: &[&Plan]) -> Option<Finding> {
         let finding = || {
             let message = "this version lowers the saved job to another plan";
             Finding::new(code::SEAL, message).at(self.place, "the plan that was saved")
         };
-        (hash(plan) != self.hash).then(finding)
+        (hash_of_all(plans) != self.hash).then(finding)
     }
 }
 
@@ -193,7 +207,7 @@ mod tests {
         let job = folder.path().join("job.ron");
         std::fs::write(&job, "Job(base: \"base.ron\", name: \"mine\")").unwrap();
         let loaded = load(&Request { sets: vec!["plan.mesh.dp=2".into()], ..request(&job) });
-        let text = text(&loaded.unwrap(), "job.ron", folder.path());
+        let text = text(&loaded.unwrap(), "job.ron", folder.path()).unwrap();
         let saved = folder.path().join("job.plan.ron");
         std::fs::write(&saved, text).unwrap();
         (folder, saved)

@@ -66,8 +66,18 @@ fn parts(value: &Value) -> Option<Parts<'_>> {
         Kind::Tuple { items, .. } if matches!(&items[..], [Value { kind: Kind::Map(_), .. }]) => {
             parts(&items[0])
         }
+        Kind::List(_) => value.named_items(),
         _ => None,
     }
+}
+
+/// Whether two values are no lists, or lists of the same names in the same order.
+fn is_in_order(old: &Value, new: &Value) -> bool {
+    let names = |value: &Value| {
+        let items = value.named_items().unwrap_or_default();
+        items.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    names(old) == names(new)
 }
 
 /// A walk through two trees at once.
@@ -96,6 +106,7 @@ impl Comparison<'_> {
             let name = |value: &Value| value.name().map(|name| name.text.clone());
             if let (Some(old_parts), Some(new_parts)) = (parts(old), parts(new))
                 && name(old) == name(new)
+                && is_in_order(old, new)
             {
                 return self.all(&path, &old_parts, &new_parts);
             }
@@ -121,7 +132,8 @@ mod tests {
 
     fn loaded(plan: &str, sets: &[&str]) -> Loaded {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: "k2-nano".into(), plan: Some(plan.into()), sets };
+        let plan = Some(plan.into());
+        let request = Request { job: "k2-nano".into(), plan, sets, ..Request::default() };
         load(&request).unwrap_or_else(|report| panic!("{report}"))
     }
 
@@ -140,5 +152,20 @@ mod tests {
         assert_eq!(told.collect::<Vec<_>>(), expected);
         let place = &changes[0].after.as_ref().unwrap().place;
         assert_eq!(place, "--set seed=7");
+    }
+
+    #[test]
+    fn phases_are_compared_by_name_and_their_order_counts() {
+        let phase = |name: &str| format!("(name: \"{name}\", tokens: 8192)");
+        let set = |first: &str, second: &str| {
+            format!("actors.learner.phases=[{}, {}]", phase(first), phase(second))
+        };
+        let paths = |sets: &[&str]| {
+            let changes = changes(&loaded("pp2", &[&set("a", "b")]), &loaded("pp2", sets));
+            changes.into_iter().map(|change| change.path).collect::<Vec<_>>()
+        };
+        let longer = "actors.learner.phases.b.tokens=4096";
+        assert_eq!(paths(&[&set("a", "b"), longer]), ["actors.learner.phases.b.tokens"]);
+        assert_eq!(paths(&[&set("b", "a")]), ["actors.learner.phases"]);
     }
 }

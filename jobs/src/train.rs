@@ -8,7 +8,7 @@ use std::{
 
 use graphs::Plan;
 use runtime::{
-    Cluster, RunError,
+    Cluster, RunError, StepReport,
     checkpoint::{CheckpointError, State},
     metrics::Metrics,
     saver::Saver,
@@ -50,6 +50,8 @@ pub struct Checkpoints {
 pub struct Orders {
     /// When it is done.
     pub stop: Stop,
+    /// Phase of the job that is trained, if the job has phases.
+    pub phase: Option<String>,
     /// Checkpoints, if the job wants any.
     pub checkpoints: Option<Checkpoints>,
     /// Files for metrics, one JSON object a step.
@@ -112,7 +114,7 @@ pub fn train(
         if orders.trace.as_ref().is_some_and(|trace| trace.steps.contains(&next)) {
             cluster.record();
         }
-        let report = cluster.step()?;
+        let report = StepReport { phase: orders.phase.clone(), ..cluster.step()? };
         write_recording(cluster, orders);
         losses.push((report.step, report.loss));
         metrics.iter().for_each(|metrics| metrics.write(&report));
@@ -155,6 +157,7 @@ fn state(cluster: &mut Cluster, orders: &Orders) -> Result<State, RunError> {
     Ok(State {
         step: cluster.steps(),
         tokens: cluster.tokens(),
+        phase: orders.phase.clone(),
         feed: snapshot.feed,
         job: orders.job.clone(),
         tensors: snapshot.tensors,

@@ -148,6 +148,14 @@ impl Value {
         self.beaten.extend(old.beaten);
     }
 
+    /// The items of a list by their field `name`, if all have one: phases, or nodes of a block.
+    pub fn named_items(&self) -> Option<Vec<(&str, &Value)>> {
+        let Kind::List(items) = &self.kind else { return None };
+        let named = |item| Some((Value::field(item, "name")?.text()?, item));
+        let items: Option<Vec<(&str, &Value)>> = items.iter().map(named).collect();
+        items.filter(|items| !items.is_empty())
+    }
+
     /// The value at a path such as `actors.learner.lr.peak`.
     ///
     /// Names of records, and the parentheses around the only value of a variant, are looked

@@ -12,6 +12,7 @@ pub mod cores;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod exp;
+pub mod fp8;
 pub mod gemm;
 pub mod memory;
 pub mod newton_schulz;

@@ -2,7 +2,7 @@
 
 use crate::{
     number::Number,
-    reduce::{add_scaled, dot, scaled},
+    reduce::{add_scaled, scaled},
 };
 
 /// The routed rows of some tokens, sorted by (expert, token).
@@ -47,42 +47,28 @@ impl Routing {
         }
     }
 
-    /// `y[row of (t, j)] = share[t, j] * x[t]`.
-    pub fn scatter_scaled<N: Number>(&self, x: &[N], width: usize, shares: &[f32], y: &mut [N]) {
-        let per_token = per_token(shares, x.len() / width);
-        for (i, (row, share)) in self.rows.iter().zip(shares).enumerate() {
-            let x = &x[i / per_token * width..][..width];
-            scaled(x, *share, &mut y[row * width..][..width]);
-        }
+    /// `y[row of (t, j)] = x[t, j]`.
+    pub fn sorted(&self, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        self.rows.iter().zip(x).for_each(|(row, x)| y[*row] = *x);
+        y
     }
 
-    /// `y[t] = sum_j share[t, j] * x[row of (t, j)]`, added in F32 in the order of `j`.
-    pub fn gather_sum<N: Number>(&self, x: &[N], width: usize, shares: &[f32], y: &mut [N]) {
-        let per_token = per_token(shares, y.len() / width).max(1);
+    /// `x[t, j] = y[row of (t, j)]`.
+    pub fn unsorted(&self, y: &[f32]) -> Vec<f32> {
+        self.rows.iter().map(|row| y[*row]).collect()
+    }
+
+    /// `y[t] = sum_j x[row of (t, j)]`, added in F32 in the order of `j`.
+    pub fn gather_sum<N: Number>(&self, x: &[N], width: usize, y: &mut [N]) {
+        let per_token = (self.rows.len() / (y.len() / width).max(1)).max(1);
         let mut sum = vec![0.0; width];
-        let choices = self.rows.chunks(per_token).zip(shares.chunks(per_token));
-        for (y, (rows, shares)) in y.chunks_exact_mut(width).zip(choices) {
+        for (y, rows) in y.chunks_exact_mut(width).zip(self.rows.chunks(per_token)) {
             sum.fill(0.0);
-            for (row, share) in rows.iter().zip(shares) {
-                add_scaled(&mut sum, *share, &x[row * width..][..width]);
-            }
+            rows.iter().for_each(|row| add_scaled(&mut sum, 1.0, &x[row * width..][..width]));
             scaled(&sum, 1.0, y);
         }
     }
-
-    /// `d[t, j] = x[row of (t, j)] . y[t]`.
-    pub fn dots<N: Number>(&self, x: &[N], width: usize, y: &[N]) -> Vec<f32> {
-        let per_token = per_token(&self.rows, y.len() / width);
-        let dot_of = |(i, row): (usize, &usize)| {
-            dot(&x[row * width..][..width], &y[i / per_token * width..][..width])
-        };
-        self.rows.iter().enumerate().map(dot_of).collect()
-    }
-}
-
-/// Choices of each token; with no token at all any number will do.
-fn per_token<T>(choices: &[T], tokens: usize) -> usize {
-    choices.len() / tokens.max(1)
 }
 
 #[cfg(test)]
@@ -98,17 +84,17 @@ mod tests {
         routing.scatter(&[1.0, 2.0, 3.0], 1, 2, &mut rows);
         assert_eq!(rows, [1.0, 2.0, 1.0, 2.0, 3.0, 3.0]);
         let mut sums = vec![0.0; 3];
-        routing.gather_sum(&rows, 1, &[1.0, 2.0, 1.0, 2.0, 0.5, 0.25], &mut sums);
-        assert_eq!(sums, [3.0, 6.0, 2.25]);
-        assert_eq!(routing.dots(&rows, 1, &[1.0, 1.0, 2.0]), [1.0, 1.0, 2.0, 2.0, 6.0, 6.0]);
-        routing.scatter_scaled(&[1.0, 2.0, 3.0], 1, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut rows);
-        assert_eq!(rows, [2.0, 6.0, 1.0, 8.0, 18.0, 15.0]);
+        routing.gather_sum(&rows, 1, &mut sums);
+        assert_eq!(sums, [2.0, 4.0, 6.0]);
+        let shares = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!(routing.sorted(&shares), [2.0, 3.0, 1.0, 4.0, 6.0, 5.0]);
+        assert_eq!(routing.unsorted(&routing.sorted(&shares)), shares);
     }
 
     #[test]
     fn no_token_is_no_row() {
         let routing = Routing::new(&[], 3);
         assert_eq!((routing.rows.len(), routing.counts.as_slice()), (0, &[0, 0, 0][..]));
-        routing.gather_sum::<f32>(&[], 4, &[], &mut []);
+        routing.gather_sum::<f32>(&[], 4, &mut []);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
-    shape::{check, counts, token_index},
+    shape::{check, counts, exact, exact_rows, token_index},
     tensor::in_format,
 };
 
@@ -14,9 +14,10 @@ use crate::{
 /// ```text
 /// rows[r, d] = x[t, d]   for each (expert, token t) with expert in choice[t, :], in that order
 /// counts[e] = rows of expert e
+/// share[r, 1] = share[t, j]   of the same (expert, token t), where choice[t, j] is the expert
 /// ```
 ///
-/// Inputs are `x [t, d]` and `choice [t, k]`. Saves the choice for `I`.
+/// Inputs are `x [t, d]`, `choice [t, k]` and `share [t, k]`. Saves the choice for `I`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dispatch {
@@ -36,20 +37,18 @@ fn scattered<N: Number>(op: &Dispatch, x: &Tensor, routing: &Routing) -> Tensor 
 }
 
 /// The sum of the gradients of each token's rows.
-fn gathered<N: Number>(op: &Dispatch, dy: &Tensor, choice: &Tensor) -> Tensor {
-    let shape = [choice.shape()[0], op.width];
-    let mut dx = vec![N::ZERO; shape[0] * shape[1]];
-    let routing = Routing::new(choice.i32(), op.experts);
-    routing.gather_sum::<N>(dy.numbers(), op.width, &vec![1.0; choice.len()], &mut dx);
-    Tensor::of(&shape, dx)
+fn gathered<N: Number>(op: &Dispatch, dy: &Tensor, tokens: usize, routing: &Routing) -> Tensor {
+    let mut dx = vec![N::ZERO; tokens * op.width];
+    routing.gather_sum::<N>(dy.numbers(), op.width, &mut dx);
+    Tensor::of(&[tokens, op.width], dx)
 }
 
 impl Operator for Dispatch {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let (d, k) = (self.width, self.experts_per_token);
-        let letters = format!("x [t, d={d}] and choice [t, k={k}] i32");
-        check("Dispatch", inputs, &[Spec::tokens(d), token_index(Some(k))], letters)?;
-        Ok(vec![Spec::rows(d), counts(self.experts)])
+        let letters = format!("x [t, d={d}] and choice [t, k={k}] i32 and share [t, k={k}] f32");
+        check("Dispatch", inputs, &[Spec::tokens(d), token_index(Some(k)), exact(k)], letters)?;
+        Ok(vec![Spec::rows(d), counts(self.experts), exact_rows()])
     }
 
     fn keeps(&self) -> Keeps {
@@ -59,12 +58,13 @@ impl Operator for Dispatch {
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
         let routing = Routing::new(x[1].i32(), self.experts);
         let y = in_format!(at.dtype, scattered(self, &x[0].to(at.dtype), &routing));
+        let share = Tensor::from_f32(&[routing.rows.len(), 1], routing.sorted(&x[2].f32()));
         let counts = Tensor::from_i32(&[self.experts], routing.counts);
         let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
-        Forward { outputs: vec![y, counts], saved, observed: None }
+        Forward { outputs: vec![y, counts, share], saved, observed: None }
     }
 
-    /// `dy` begins with the gradient of the rows; the counts have none.
+    /// `dy` has the gradients of rows and shares; the counts between them have none.
     fn backward_input(
         &self,
         at: &Context,
@@ -72,7 +72,11 @@ impl Operator for Dispatch {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        vec![Some(in_format!(at.dtype, gathered(self, &dy[0].to(at.dtype), &saved[0]))), None]
+        let (choice, rows) = (&saved[0], dy[0].to(at.dtype));
+        let routing = Routing::new(choice.i32(), self.experts);
+        let dx = in_format!(at.dtype, gathered(self, &rows, choice.shape()[0], &routing));
+        let dshare = Tensor::from_f32(choice.shape(), routing.unsorted(&dy[2].f32()));
+        vec![Some(dx), None, Some(dshare)]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -81,7 +85,7 @@ impl Operator for Dispatch {
         Cost {
             input_flops: rows * width,
             saved_elements: rows,
-            moved_elements: (t as f64 + rows) * width,
+            moved_elements: (t as f64 + rows) * width + 2.0 * rows,
             ..Cost::default()
         }
     }
@@ -96,6 +100,8 @@ mod tests {
     fn gradients_of_all_rows_of_a_token_come_back() {
         let choice = Tensor::from_i32(&[4, 2], vec![2, 0, 0, 3, 3, 2, 2, 3]);
         let op = Dispatch { width: 3, experts: 5, experts_per_token: 2 };
-        check(&op, 2, &[random(1, &[4, 3]), choice]);
+        // Shares are exact: BF16 values in F32, so that both precisions see the same.
+        let share = Tensor::from_f32(&[4, 2], vec![0.5, -1.0, 2.0, 0.25, 1.5, 3.0, -0.75, 1.0]);
+        check(&op, 2, &[random(1, &[4, 3]), choice, share]);
     }
 }

@@ -30,8 +30,10 @@ mod rms_norm;
 mod router;
 mod shape;
 mod split;
+mod stored;
 mod swiglu;
 mod tensor;
+mod weigh;
 mod yarn;
 
 use serde::{Deserialize, Serialize};
@@ -49,8 +51,10 @@ pub use crate::{
     rms_norm::RmsNorm,
     router::Router,
     split::Split,
+    stored::{Stored, stored_bytes},
     swiglu::SwiGlu,
     tensor::{DType, Tensor},
+    weigh::Weigh,
     yarn::Yarn,
 };
 
@@ -316,5 +320,5 @@ macro_rules! operators {
 
 operators! {
     Embedding, RmsNorm, Linear, Split, MlaAttention, SwiGlu, Router, Dispatch, GroupedLinear,
-    Combine, Add, CrossEntropy,
+    Weigh, Combine, Add, CrossEntropy,
 }

@@ -59,6 +59,7 @@ enum Kind {
     Router { op: Router, weight: Weight, bias: Vec<f32> },
     Dispatch { width: usize, experts: usize, per_token: usize },
     GroupedLinear { weights: Vec<Weight>, input: usize, output: usize },
+    Weigh { width: usize },
     Combine { width: usize, experts: usize, per_token: usize },
     Add,
 }
@@ -85,6 +86,7 @@ impl Ready {
                 let weights = w.iter().map(Weight::new).collect();
                 Kind::GroupedLinear { weights, input: op.input, output: op.output }
             }
+            Op::Weigh(op) => Kind::Weigh { width: op.width },
             Op::Combine(op) => {
                 let (width, per_token) = (op.width, op.experts_per_token);
                 Kind::Combine { width, experts: op.experts, per_token }
@@ -115,6 +117,7 @@ impl Ready {
             Kind::GroupedLinear { weights, input, output } => {
                 grouped(weights, *input, *output, x, &mut y[0].floats);
             }
+            Kind::Weigh { width } => weigh(*width, x, &mut y[0].floats),
             Kind::Combine { width, experts, per_token } => {
                 combine(*width, *experts, *per_token, x, &mut y[0].floats);
             }
@@ -194,6 +197,7 @@ fn dispatch(width: usize, experts: usize, per_token: usize, x: Inputs<'_>, y: &m
     let routing = Routing::new(x.whole(1), experts);
     let rows = sized(&mut y[0].floats, routing.rows.len() * width);
     routing.scatter(x.floats(0), width, per_token, rows);
+    y[2].floats = routing.sorted(x.floats(2));
     y[1].whole = routing.counts;
 }
 
@@ -207,11 +211,18 @@ fn grouped(weights: &[Weight], input: usize, output: usize, x: Inputs<'_>, y: &m
     }
 }
 
+fn weigh(width: usize, x: Inputs<'_>, y: &mut Vec<f32>) {
+    let rows = x.floats(0);
+    let y = sized(y, rows.len()).chunks_exact_mut(width);
+    let scaled = rows.chunks_exact(width).zip(y).zip(x.floats(1));
+    scaled.for_each(|((row, y), share)| reduce::scaled(row, *share, y));
+}
+
 fn combine(width: usize, experts: usize, per_token: usize, x: Inputs<'_>, y: &mut Vec<f32>) {
-    let (rows, choice, share) = (x.floats(0), x.whole(1), x.floats(2));
+    let (rows, choice) = (x.floats(0), x.whole(1));
     y.clear();
     let y = sized(y, choice.len() / per_token * width);
-    Routing::new(choice, experts).gather_sum(rows, width, share, y);
+    Routing::new(choice, experts).gather_sum(rows, width, y);
 }
 
 fn add(x: Inputs<'_>, y: &mut Vec<f32>) {

@@ -35,6 +35,11 @@ pub(crate) fn counts(width: usize) -> Spec {
     Spec { dims: vec![Dim::Of(width)], kind: Kind::Index }
 }
 
+/// `[r, 1]` that is always f32: the share of each row.
+pub(crate) fn exact_rows() -> Spec {
+    Spec { dims: vec![Dim::Rows, Dim::Of(1)], kind: Kind::Exact }
+}
+
 /// `[t, width]` that is always f32: the router's shares.
 pub(crate) fn exact(width: usize) -> Spec {
     Spec { dims: vec![Dim::Tokens, Dim::Of(width)], kind: Kind::Exact }

@@ -65,7 +65,7 @@ impl<T: bytemuck::NoUninit> AsRef<[u8]> for Owned<T> {
     }
 }
 
-fn into_bytes<T: bytemuck::NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
+pub(crate) fn into_bytes<T: bytemuck::NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
     Bytes::from_owner(Owned(values))
 }
 
@@ -285,7 +285,7 @@ impl Tensor {
 }
 
 /// Reads bytes as numbers; an empty slice may lie anywhere.
-fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
+pub(crate) fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> &[T] {
     if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 

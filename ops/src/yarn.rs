@@ -26,6 +26,25 @@ pub struct Yarn {
 }
 
 impl Yarn {
+    /// The first number that means nothing: its field in a model, its value, what was expected.
+    pub fn out_of_range(&self) -> Option<(&'static str, f64, &'static str)> {
+        let at_least = |value: f64, least: f64| value.is_finite() && value >= least;
+        let above_zero = |value: f64| value.is_finite() && value > 0.0;
+        let (factor, original) = (self.factor, self.original as f64);
+        let (fast, slow) = (self.beta_fast, self.beta_slow);
+        let (scale, all) = (self.mscale, self.mscale_all_dim);
+        let numbers = [
+            ("yarn.factor", factor, at_least(factor, 1.0), "1 or more"),
+            ("yarn.original", original, at_least(original, 1.0), "1 or more"),
+            ("yarn.beta_fast", fast, above_zero(fast), "more than 0"),
+            ("yarn.beta_slow", slow, above_zero(slow), "more than 0"),
+            ("yarn.mscale", scale, at_least(scale, 0.0), "0 or more"),
+            ("yarn.mscale_all_dim", all, at_least(all, 0.0), "0 or more"),
+        ];
+        let wrong = numbers.into_iter().find(|(_, _, is_right, _)| !is_right);
+        wrong.map(|(field, got, _, expected)| (field, got, expected))
+    }
+
     /// `m(c) = 0.1 c ln(factor) + 1`, or 1 if nothing is stretched.
     fn growth(&self, mscale: f64) -> f64 {
         if self.factor <= 1.0 { 1.0 } else { 0.1 * mscale * self.factor.ln() + 1.0 }
@@ -86,6 +105,16 @@ mod tests {
         assert_eq!((plain.len(), plain[0]), (32, 1.0));
         assert_eq!(plain[..20], slow[..20]);
         assert!(plain[20..].iter().zip(&slow[20..]).all(|(a, b)| (a / b - 32.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn numbers_that_stretch_nothing_are_told() {
+        assert_eq!(K2.out_of_range(), None);
+        let field = |yarn: Yarn| yarn.out_of_range().map(|(field, ..)| field);
+        assert_eq!(field(Yarn { factor: 0.5, ..K2 }), Some("yarn.factor"));
+        assert_eq!(field(Yarn { original: 0, ..K2 }), Some("yarn.original"));
+        assert_eq!(field(Yarn { beta_slow: f64::NAN, ..K2 }), Some("yarn.beta_slow"));
+        assert_eq!(field(Yarn { mscale: -1.0, ..K2 }), Some("yarn.mscale"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use graphs::{model::ModelGraph, plan::Plan, share::Share};
 use ops::{Context, DType, optim::Optimizer};
 
-use crate::board::Board;
+use crate::{arena::Arenas, board::Board, pace::Pace};
 
 /// The plan, the model and the settings; shared and never changed.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub struct Brief {
     pub dtype: DType,
     /// Whether gradients and parameters are hashed each step, for `verify`.
     pub audit: bool,
+    /// Speeds of the ranks' devices, if they are emulated.
+    pub pace: Option<Pace>,
+    /// The memories of the ranks' devices.
+    pub arenas: Arenas,
     /// Where everybody writes what it is doing.
     pub board: Board,
 }

@@ -11,9 +11,9 @@ use graphs::{
     model::Port,
     plan::{Cargo, ChannelId, Side, Visit},
 };
-use ops::Tensor;
+use ops::{DType, Tensor};
 
-use crate::{message::Message, worker::Worker};
+use crate::{flights::FlightKey, message::Message, worker::Worker};
 
 impl Worker {
     /// Ranks at the other end of a channel.
@@ -63,7 +63,8 @@ impl Worker {
         match cargo {
             Cargo::Activations { chunk } => {
                 let (key, port) = ((chunk + 1, 0, microbatch, rank), self.boundary(chunk));
-                self.flights.edit(key, |flight| flight.put(graph, port, joined(0)));
+                let keeping = &self.keepings[&(chunk + 1, 0)];
+                self.flights.edit(key, |flight| flight.put(graph, keeping, port, joined(0)));
             }
             Cargo::Gradients { chunk } => {
                 let (key, port) = ((chunk - 1, 0, microbatch, rank), self.boundary(chunk - 1));
@@ -71,9 +72,11 @@ impl Worker {
             }
             Cargo::Combine { chunk, visit } => {
                 let ports = &self.brief.plan.chunks[chunk].visits[visit].outputs;
+                let keeping = &self.keepings[&(chunk, 0)];
                 self.flights.edit((chunk, 0, microbatch, rank), |flight| {
-                    let ports = ports.iter().enumerate();
-                    ports.for_each(|(index, port)| flight.put(graph, *port, joined(index)));
+                    for (index, port) in ports.iter().enumerate() {
+                        flight.put(graph, keeping, *port, joined(index));
+                    }
                 });
             }
             Cargo::DispatchGradients { chunk, visit } => {
@@ -101,9 +104,10 @@ impl Worker {
         match cargo {
             Cargo::Dispatch { chunk, visit } => {
                 let ports = plan.chunks[chunk].visits[visit].inputs.iter();
+                let keeping = &self.keepings[&(chunk, visit)];
                 self.flights.edit((chunk, visit, microbatch, source), |flight| {
                     let arrived = ports.zip(tensors);
-                    arrived.for_each(|(port, tensor)| flight.put(graph, *port, tensor));
+                    arrived.for_each(|(port, tensor)| flight.put(graph, keeping, *port, tensor));
                 });
             }
             Cargo::CombineGradients { chunk, visit } => {
@@ -126,8 +130,9 @@ impl Worker {
             };
             self.mailbox.spend(channel, peer);
             let rank = self.me.rank;
-            let message = Message::Cargo { channel, microbatch, peer: rank, tensors };
-            self.post().send(self.peer(channel, peer, false), message);
+            let message =
+                Message::Cargo { channel, microbatch, peer: rank, tensors, travelled: None };
+            self.post().carry(self.me, self.peer(channel, peer, false), message);
         }
         self.sweep(cargo, microbatch);
     }
@@ -159,7 +164,7 @@ impl Worker {
         }
     }
 
-    /// The rows and counts of one group; the first peer computes where the groups begin.
+    /// The rows of one group, its counts and its shares; the first peer computes where the groups begin.
     fn pack_rows(
         &mut self,
         chunk: usize,
@@ -171,12 +176,15 @@ impl Worker {
         let ports = self.visit(chunk, visit).inputs.clone();
         let local = self.visit(chunk, visit).experts / ep;
         let flight = self.flights.get((chunk, 0, microbatch, rank));
-        let rows = flight.value(ports[0]).clone();
-        let counts = flight.value(ports[1]).clone();
+        let tensors = ports.iter().map(|port| flight.value(*port).clone()).collect::<Vec<_>>();
         let key = (chunk, visit, microbatch, rank);
-        let splits = self.splits.entry(key).or_insert_with(|| group_starts(counts.i32(), local));
-        let range = splits[peer]..splits[peer + 1];
-        vec![rows.rows(range), counts.rows(peer * local..(peer + 1) * local)]
+        let counts = tensors[1].i32();
+        let splits = self.splits.entry(key).or_insert_with(|| group_starts(counts, local));
+        let cut = |tensor: &Tensor| match tensor.dtype() {
+            DType::I32 => tensor.rows(peer * local..(peer + 1) * local),
+            DType::F32 | DType::Bf16 => tensor.rows(splits[peer]..splits[peer + 1]),
+        };
+        tensors.iter().map(cut).collect()
     }
 
     fn pack_on_group(&mut self, cargo: Cargo, microbatch: usize, peer: usize) -> Vec<Tensor> {
@@ -196,12 +204,22 @@ impl Worker {
         }
     }
 
-    /// Drops what has just left and is not needed here any more.
+    /// Notes that what has just left has been read once more here; gradients are dropped.
     fn sweep(&mut self, cargo: Cargo, microbatch: usize) {
         let rank = self.me.rank;
         match cargo {
             Cargo::Activations { chunk } => {
-                self.flights.edit((chunk, 0, microbatch, rank), |flight| flight.clear_values());
+                self.note_sent((chunk, 0, microbatch, rank), &[self.boundary(chunk)]);
+            }
+            Cargo::Dispatch { chunk, visit } => {
+                let ports = self.visit(chunk, visit).inputs.clone();
+                self.note_sent((chunk, 0, microbatch, rank), &ports);
+            }
+            Cargo::Combine { chunk, visit } => {
+                let ports = self.visit(chunk, visit).outputs.clone();
+                for source in self.sources() {
+                    self.note_sent((chunk, visit, microbatch, source), &ports);
+                }
             }
             Cargo::CombineGradients { chunk, visit } => {
                 let ports = &self.brief.plan.chunks[chunk].visits[visit].outputs;
@@ -209,14 +227,15 @@ impl Worker {
                     ports.iter().for_each(|port| drop(flight.take_gradient(*port)));
                 });
             }
-            Cargo::Combine { chunk, visit } => {
-                for source in self.sources() {
-                    let key = (chunk, visit, microbatch, source);
-                    self.flights.edit(key, |flight| flight.clear_values());
-                }
-            }
-            Cargo::Gradients { .. } | Cargo::Dispatch { .. } | Cargo::DispatchGradients { .. } => {}
+            Cargo::Gradients { .. } | Cargo::DispatchGradients { .. } => {}
         }
+    }
+
+    fn note_sent(&mut self, key: FlightKey, ports: &[Port]) {
+        let (graph, keeping) = (&self.brief.graph, &self.keepings[&(key.0, key.1)]);
+        self.flights.edit(key, |flight| {
+            ports.iter().for_each(|port| flight.read(graph, keeping, *port));
+        });
     }
 
     fn visit(&self, chunk: usize, visit: usize) -> &Visit {

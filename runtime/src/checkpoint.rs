@@ -45,6 +45,8 @@ pub struct State {
     pub step: u64,
     /// Tokens seen.
     pub tokens: u64,
+    /// Phase of the job that trained the last of them, if the job has phases.
+    pub phase: Option<String>,
     /// Position of the feed, from [`crate::feed::Feed::position`].
     pub feed: serde_json::Value,
     /// The resolved job, as text.
@@ -65,6 +67,9 @@ pub struct Index {
     pub step: u64,
     /// Tokens seen.
     pub tokens: u64,
+    /// Phase of the job that trained the last of them, if the job has phases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
     /// Position of the feed.
     pub feed: serde_json::Value,
     /// Blake3 hash of `job.ron`.
@@ -104,6 +109,7 @@ impl State {
             version: env!("CARGO_PKG_VERSION").to_string(),
             step: self.step,
             tokens: self.tokens,
+            phase: self.phase.clone(),
             feed: self.feed.clone(),
             job: hash(self.job.as_bytes()),
             tensors,
@@ -126,7 +132,8 @@ impl State {
             return Err(CheckpointError::Index { path, reason });
         }
         let tensors = shard::read(folder, &index.tensors)?;
-        Ok(State { step: index.step, tokens: index.tokens, feed: index.feed, job, tensors })
+        let Index { step, tokens, phase, feed, .. } = index;
+        Ok(State { step, tokens, phase, feed, job, tensors })
     }
 }
 
@@ -191,6 +198,7 @@ mod tests {
         State {
             step,
             tokens: step * 100,
+            phase: step.is_multiple_of(2).then(|| "main".into()),
             feed: serde_json::json!({"mix": [step, 2]}),
             job: "Job(name: \"x\")".into(),
             tensors: tensors.into_iter().map(|(name, t)| (name.into(), t)).collect(),
@@ -198,7 +206,8 @@ mod tests {
     }
 
     fn same(a: &State, b: &State) {
-        assert_eq!((a.step, a.tokens, &a.feed, &a.job), (b.step, b.tokens, &b.feed, &b.job));
+        assert_eq!((a.step, a.tokens, &a.phase), (b.step, b.tokens, &b.phase));
+        assert_eq!((&a.feed, &a.job), (&b.feed, &b.job));
         assert_eq!(a.tensors.len(), b.tensors.len());
         for ((name, x), (other, y)) in a.tensors.iter().zip(&b.tensors) {
             assert_eq!((name, x.shape(), x.dtype()), (other, y.shape(), y.dtype()));

@@ -15,18 +15,23 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, System};
-use graphs::{address::Address, mesh::Mesh, model::ModelGraph, plan::Plan, share};
+use graphs::{
+    address::Address, cluster::Machine, mesh::Mesh, model::ModelGraph, plan::Plan, share,
+};
 use ops::{DType, Tensor, optim::Optimizer};
 
 use crate::{
+    arena::Arenas,
     board::Board,
     brief::Brief,
     error::RunError,
     feed::Feed,
     init::Initial,
+    lanes::Lanes,
     loader::{Load, Loader},
     message::Message,
-    post::{Connect, Post, Transport},
+    pace::Pace,
+    post::{Connect, Post},
     rate::Rate,
     report::{Report, StepReport},
     snapshot::{self, Pieces, Snapshot},
@@ -62,6 +67,8 @@ pub struct Setup {
     pub tokens: u64,
     /// How long nothing may move before the watchdog speaks.
     pub patience: Duration,
+    /// Links, buses, memories and speeds that are emulated; nothing if left out.
+    pub machine: Option<Machine>,
 }
 
 /// Running actors.
@@ -78,6 +85,8 @@ pub struct Cluster {
     patience: Duration,
     /// Whether the next step is to be recorded.
     records: bool,
+    /// Whether messages or copies take a way that computation may hide.
+    travels: bool,
     /// The step recorded last, until it is asked for.
     recording: Option<Recording>,
     arbiters: Vec<Arbiter>,
@@ -93,9 +102,12 @@ impl Cluster {
     /// [`RunError::Weights`] if the tensors to start from do not fit the model.
     pub fn start(setup: Setup, feed: Box<dyn Feed>) -> Result<Self, RunError> {
         let addresses = Address::all(&setup.plan.mesh);
+        let machine = setup.machine.clone();
         let brief = Arc::new(Brief {
             shares: share::shares(&setup.plan, &setup.graph),
             board: Board::new(addresses.len()),
+            arenas: Arenas::new(machine.as_ref().and_then(|it| it.device), &setup.plan.mesh),
+            pace: machine.as_ref().and_then(|it| Pace::new(it, &setup)),
             plan: setup.plan,
             graph: setup.graph,
             optimizer: setup.optimizer,
@@ -116,10 +128,14 @@ impl Cluster {
             }));
             arbiters.push(arbiter);
         }
+        let link = machine.as_ref().and_then(|it| it.link);
+        let travels = link.is_some() || brief.plan.policies.offload.is_some();
+        let lanes = Lanes::start(machine.as_ref(), &brief.plan, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
-        let transport = Transport::Local { workers: queues };
+        let transport = lanes.transport(queues);
         let post = Arc::new(Post::new(brief.plan.mesh, transport, conductor));
+        lanes.connect(&post);
         workers.iter().for_each(|worker| worker.do_send(Connect(post.clone())));
         let position = feed.position();
         let loader = Loader::new(brief.clone(), post.clone(), feed);
@@ -138,6 +154,7 @@ impl Cluster {
             position,
             patience: setup.patience,
             records: false,
+            travels,
             recording: None,
             arbiters,
             _system: system,
@@ -179,7 +196,8 @@ impl Cluster {
         self.tokens += self.brief.plan.batch.tokens() as u64;
         self.step += 1;
         self.loader.do_send(Load);
-        let records = std::mem::take(&mut self.records);
+        let keeps = std::mem::take(&mut self.records);
+        let records = keeps || self.travels;
         if records {
             self.tell_all(&Message::Record { since: begin });
         }
@@ -210,10 +228,13 @@ impl Cluster {
                 waiting -= 1;
             }
         }
-        if records {
-            self.recording = Some(Recording { step: self.step, actors });
+        let mut report = tally.report(self.step, self.tokens, lr, begin.elapsed());
+        let recording = Recording { step: self.step, actors };
+        report.overlap = self.travels.then(|| recording.overlap(&self.brief.plan));
+        if keeps {
+            self.recording = Some(recording);
         }
-        Ok(tally.report(self.step, self.tokens, lr, begin.elapsed()))
+        Ok(report)
     }
 
     /// Copies all values and optimizer states; call between steps.
@@ -250,6 +271,10 @@ impl Cluster {
             match self.reports.recv_timeout(self.patience) {
                 Ok(Report::Failed { actor, action, cause }) => {
                     return Err(RunError::Actor { actor, action, cause });
+                }
+                Ok(Report::Full { from, action, class, grown, held, limit }) => {
+                    let actor = from.to_string();
+                    return Err(RunError::Memory { actor, action, class, grown, held, limit });
                 }
                 Ok(report) => return Ok(report),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the cluster holds a sender"),

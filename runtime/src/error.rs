@@ -1,5 +1,7 @@
 //! Why a run ended.
 
+use graphs::edge::Class;
+
 use crate::{checkpoint::CheckpointError, feed::FeedError};
 
 /// A run that cannot go on; nothing on disk is lost.
@@ -14,6 +16,25 @@ pub enum RunError {
         action: String,
         /// Why it could not.
         cause: String,
+    },
+    /// A rank would hold more than its device does.
+    #[error(
+        "{actor} is out of memory at {action}: {class:?} grew by {grown} bytes, and its rank would \
+         hold {held} of {limit}"
+    )]
+    Memory {
+        /// Who.
+        actor: String,
+        /// What it was doing.
+        action: String,
+        /// The class of tensors that grew most.
+        class: Class,
+        /// By how much, in bytes.
+        grown: u64,
+        /// What the rank would hold, in bytes.
+        held: u64,
+        /// What its device holds, in bytes.
+        limit: u64,
     },
     /// Nothing moves and nobody is at work.
     #[error("no progress for {seconds} s; who waits for whom:\n{story}")]

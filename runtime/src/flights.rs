@@ -9,7 +9,7 @@ use graphs::{edge::Class, flight::Flight, memory::Tide};
 use ops::Tensor;
 
 /// Chunk, visit (0 on the stage side), microbatch, source rank (own rank on the stage side).
-pub(crate) type FlightKey = (usize, usize, usize, usize);
+pub type FlightKey = (usize, usize, usize, usize);
 
 /// Microbatches between their first `F` and their last `W`.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(crate) struct Flights {
     all: BTreeMap<FlightKey, Flight<Tensor>>,
     /// What they hold, with the gradient sums of the actor; begun anew each step.
     pub tide: Tide,
+    /// What they hold on the host.
+    pub host: Tide,
 }
 
 impl Flights {
@@ -24,6 +26,7 @@ impl Flights {
     pub fn begin(&mut self) {
         self.all.clear();
         self.tide = Tide::default();
+        self.host = Tide::default();
     }
 
     /// A flight under way.
@@ -39,8 +42,12 @@ impl Flights {
     pub fn edit<R>(&mut self, key: FlightKey, work: impl FnOnce(&mut Flight<Tensor>) -> R) -> R {
         let mut flight = self.all.remove(&key).unwrap_or_default();
         flight.ledger().restart();
-        let before = flight.ledger().live().clone();
+        let (before, host) = (flight.ledger().live().clone(), flight.host().clone());
         let result = work(&mut flight);
+        if *flight.host() != host {
+            let after = flight.host();
+            self.host.pass(&host, std::slice::from_ref(after), &host.changes(after), 0);
+        }
         let ledger = flight.ledger();
         self.tide.pass(&before, ledger.highs(), &before.changes(ledger.live()), 0);
         if !flight.is_empty() {

@@ -6,11 +6,13 @@
 //! [`saver`] and [`metrics`] are the actors beside them. The runtime knows no job file and no
 //! schedule by name: only plans.
 
+mod arena;
 mod board;
 mod brief;
 mod cargo;
 pub mod checkpoint;
 pub mod cluster;
+mod copies;
 mod digest;
 pub mod error;
 pub mod feed;
@@ -18,10 +20,12 @@ mod flights;
 mod holdings;
 pub mod inference;
 pub mod init;
+pub mod lanes;
 mod loader;
 mod mailbox;
 mod message;
 pub mod metrics;
+mod pace;
 mod phase;
 mod post;
 mod program;

@@ -79,6 +79,11 @@ impl Mailbox {
         self.most = self.waiting;
     }
 
+    /// Bytes of cargo that wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
     /// The most bytes of cargo that waited at once in this step.
     pub fn most(&self) -> u64 {
         self.most

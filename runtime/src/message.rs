@@ -6,10 +6,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use graphs::{plan::ChannelId, share::Exchange};
+use graphs::{
+    flight::Batch,
+    plan::{ChannelId, CopyStep},
+    share::Exchange,
+};
 use ops::Tensor;
 
-use crate::verdict::Verdict;
+use crate::{flights::FlightKey, verdict::Verdict};
 
 /// A message to a compute actor.
 #[derive(actix::Message, Clone, Debug)]
@@ -42,6 +46,8 @@ pub enum Message {
         peer: usize,
         /// What [`graphs::plan::Cargo`] says the channel carries.
         tensors: Vec<Tensor>,
+        /// Begin and end of its way over a link, if it took one.
+        travelled: Option<(Instant, Instant)>,
     },
     /// A buffer of a channel is free again.
     Credit {
@@ -89,11 +95,32 @@ pub enum Message {
         /// Value in the format that forward and backward read.
         value: Tensor,
     },
+    /// A copy to the host, or back, is done.
+    Copied {
+        /// Of which flight.
+        key: FlightKey,
+        /// Which way it went: [`CopyStep::Offload`] or [`CopyStep::Fetch`].
+        step: CopyStep,
+        /// The copies.
+        batch: Batch<Tensor>,
+        /// Begin and end of copying.
+        interval: (Instant, Instant),
+    },
     /// Asks for the values and optimizer states of all slices.
     Snapshot,
 }
 
 impl Message {
+    /// Bytes of the tensors in it.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Message::Cargo { tensors, .. } => {
+                tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum()
+            }
+            other => other.exchange().total(),
+        }
+    }
+
     /// The bytes of the optimizer phase that it carries.
     pub fn exchange(&self) -> Exchange {
         let mut bytes = Exchange::default();

@@ -84,6 +84,7 @@ impl Worker {
             fixed: Fixed { inputs, ..self.holdings.fixed() },
             reserve: Reserve { messages: self.mailbox.most(), ..Reserve::default() },
             peak,
+            host: self.flights.host.peak(),
             number: first + peak.instruction,
             alive: Vec::new(),
             levels: trail.levels,

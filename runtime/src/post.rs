@@ -3,12 +3,16 @@
 //! Today every actor lives in this process and a message is a pointer in actix's queue. Other
 //! transports become variants of [`Transport`], chosen when a cluster starts.
 
-use std::sync::mpsc::Sender;
+use std::{sync::mpsc::Sender, time::Instant};
 
 use actix::Recipient;
-use graphs::{address::Address, mesh::Mesh};
+use graphs::{address::Address, mesh::Mesh, plan::CopyStep};
 
-use crate::{message::Message, report::Report};
+use crate::{
+    lanes::{CopyJob, Parcel},
+    message::Message,
+    report::Report,
+};
 
 /// The way messages travel.
 pub enum Transport {
@@ -16,6 +20,10 @@ pub enum Transport {
     Local {
         /// Compute actors in the order of [`Address::index`].
         workers: Vec<Recipient<Message>>,
+        /// Communication lanes by rank, if messages between ranks take a link.
+        carriers: Vec<Recipient<Parcel>>,
+        /// Copy lanes by rank: to the host, and back.
+        copiers: Vec<Recipient<CopyJob>>,
     },
 }
 
@@ -43,8 +51,29 @@ impl Post {
     /// message to an actor that has died is dropped: the conductor has heard of the death.
     pub fn send(&self, to: Address, message: Message) {
         match &self.transport {
-            Transport::Local { workers } => workers[to.index(&self.mesh)].do_send(message),
+            Transport::Local { workers, .. } => workers[to.index(&self.mesh)].do_send(message),
         }
+    }
+
+    /// Sends tensors from one compute actor to another: over the link of its rank if there is one
+    /// and they leave it.
+    pub fn carry(&self, from: Address, to: Address, message: Message) {
+        let rank = |address: Address| address.index(&self.mesh) / 2;
+        let Transport::Local { carriers, .. } = &self.transport;
+        match carriers.get(rank(from)).filter(|_| rank(from) != rank(to)) {
+            Some(carrier) => {
+                let (bytes, sent) = (message.bytes(), Instant::now());
+                carrier.do_send(Parcel { to, message, bytes, sent });
+            }
+            None => self.send(to, message),
+        }
+    }
+
+    /// Gives the copy lane of a rank something to do.
+    pub fn copy(&self, job: CopyJob) {
+        let Transport::Local { copiers, .. } = &self.transport;
+        let way = usize::from(job.step == CopyStep::Fetch);
+        copiers[job.of.index(&self.mesh) / 2 * 2 + way].do_send(job);
     }
 
     /// Tells the conductor; nobody listens any more once a step has failed.

@@ -3,8 +3,8 @@
 use std::{ops::Range, time::Instant};
 
 use graphs::{
-    flight::{Flight, Made, Task, reads_unit},
-    model::{ModelGraph, NodeId, Port},
+    flight::{Made, Task, reads_unit},
+    model::{NodeId, Port},
     plan::{Instruction, Side},
 };
 use ops::{Observed, Tensor};
@@ -36,9 +36,12 @@ impl Worker {
                 return self.finish_program();
             };
             if let Some(wanted) = self.wanted(instruction) {
+                self.waiting.get_or_insert_with(Instant::now);
                 return self.write_board(Doing::Waiting(wanted));
             }
             self.flights.tide.start(self.counter.unwrap_or(0));
+            self.flights.host.start(self.counter.unwrap_or(0));
+            self.note_wait(instruction);
             if let Some(recorder) = &mut self.recorder {
                 recorder.begin();
             }
@@ -47,8 +50,19 @@ impl Worker {
                 recorder.end();
             }
             self.note_memory();
+            if !self.claim_memory() {
+                self.counter = None;
+                return;
+            }
             self.brief.board.moved();
             self.counter = self.counter.map(|counter| counter + 1);
+        }
+    }
+
+    /// Adds up how long an instruction that runs now has waited for copies.
+    fn note_wait(&mut self, instruction: Instruction) {
+        if let (Some(since), Instruction::Copy { .. }) = (self.waiting.take(), instruction) {
+            self.seen.copy_wait_seconds += since.elapsed().as_secs_f64();
         }
     }
 
@@ -78,7 +92,13 @@ impl Worker {
                 let missing = reads && !self.units.contains_key(&microbatch);
                 missing.then(|| format!("tokens of microbatch {microbatch} from the loader"))
             }
-            Instruction::BackwardInput { .. } | Instruction::BackwardWeight { .. } => None,
+            Instruction::Copy { step, chunk, segment, microbatch } => {
+                let missing = self.missing_copy(step, (chunk, segment, microbatch));
+                missing.then(|| format!("the copy lane to {}", self.describe(instruction)))
+            }
+            Instruction::Restore { .. }
+            | Instruction::BackwardInput { .. }
+            | Instruction::BackwardWeight { .. } => None,
         }
     }
 
@@ -86,11 +106,25 @@ impl Worker {
         match instruction {
             Instruction::Receive { channel, microbatch } => self.take_in(channel, microbatch),
             Instruction::Send { channel, microbatch } => self.send_out(channel, microbatch),
+            Instruction::Copy { step, chunk, segment, microbatch } => {
+                for source in self.sources() {
+                    self.copy(step, self.key(chunk, segment, microbatch, source));
+                }
+            }
             compute => {
                 self.write_board(Doing::Working(self.describe(compute)));
+                let brief = self.brief.clone();
+                let rank = self.me.index(&brief.plan.mesh) / 2;
+                let device = brief.pace.as_ref().map(|pace| pace.begin(rank, self.me, compute));
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.start();
+                }
                 let begin = Instant::now();
                 for source in self.sources() {
                     self.compute(compute, source);
+                }
+                if let Some(device) = device {
+                    device.end();
                 }
                 self.seen.busy_seconds += begin.elapsed().as_secs_f64();
             }
@@ -105,7 +139,13 @@ impl Worker {
         }
     }
 
-    fn key(&self, chunk: usize, segment: usize, microbatch: usize, source: usize) -> FlightKey {
+    pub(crate) fn key(
+        &self,
+        chunk: usize,
+        segment: usize,
+        microbatch: usize,
+        source: usize,
+    ) -> FlightKey {
         let visit = if self.me.side == Side::Experts { segment } else { 0 };
         (chunk, visit, microbatch, source)
     }
@@ -121,7 +161,10 @@ impl Worker {
             Instruction::BackwardWeight { chunk, segment, microbatch } => {
                 self.backward_weight(self.key(chunk, segment, microbatch, source), segment);
             }
-            Instruction::Receive { .. } | Instruction::Send { .. } => {}
+            Instruction::Restore { chunk, segment, microbatch } => {
+                self.restore(self.key(chunk, segment, microbatch, source), segment);
+            }
+            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {}
         }
     }
 
@@ -133,6 +176,7 @@ impl Worker {
         let ends = self.me.side == Side::Stage && segment == brief.plan.chunks[chunk].visits.len();
         let handed = self.boundaries.get(chunk).filter(|_| ends && brief.plan.is_local(chunk));
         let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
+        let keeping = &self.keepings[&(chunk, visit)];
         let mut observed = Vec::new();
         let mut run = |task: &Task, inputs: &[Tensor]| {
             let done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
@@ -144,20 +188,17 @@ impl Worker {
             if let Some(unit) = unit {
                 flight.set_unit(unit);
             }
-            flight.forward(&brief.graph, tasks, &mut run);
-            let output = handed.map(|port| flight.value(*port).clone());
-            if ends {
-                leave(
-                    flight,
-                    &brief.graph,
-                    self.boundaries.get(chunk).filter(|_| output.is_none()),
-                );
-            }
-            output
+            flight.forward(&brief.graph, keeping, tasks, &mut run);
+            handed.map(|port| {
+                let output = flight.value(*port).clone();
+                flight.read(&brief.graph, keeping, *port);
+                output
+            })
         });
         if let (Some(&port), Some(output)) = (handed, output) {
             let next = (chunk + 1, visit, microbatch, source);
-            self.flights.edit(next, |flight| flight.put(&brief.graph, port, output));
+            let keeping = &self.keepings[&(chunk + 1, visit)];
+            self.flights.edit(next, |flight| flight.put(&brief.graph, keeping, port, output));
         }
         let unit = self.unit(microbatch, source);
         observed.into_iter().for_each(|(node, seen)| self.note(node, seen, unit));
@@ -170,11 +211,12 @@ impl Worker {
         let before = chunk.checked_sub(1).filter(|before| first && brief.plan.is_local(*before));
         let handed = before.map(|before| self.boundaries[before]);
         let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
+        let keeping = &self.keepings[&(chunk, visit)];
         let mut run = |task: &Task, saved: &[Tensor], dy: &[Tensor]| {
             task.op.operator().backward_input(&at, &holdings.values(task.node), saved, dy)
         };
         let gradient = self.flights.edit(key, |flight| {
-            flight.backward_input(&brief.graph, tasks, &mut run);
+            flight.backward_input(&brief.graph, keeping, tasks, &mut run);
             handed.map(|port| (port, flight.take_gradient(port)))
         });
         if let (Some(before), Some((port, gradient))) = (before, gradient) {
@@ -184,8 +226,9 @@ impl Worker {
     }
 
     fn backward_weight(&mut self, key: FlightKey, segment: usize) {
-        let (chunk, _, microbatch, source) = key;
+        let (chunk, visit, microbatch, source) = key;
         let (brief, at) = (&self.brief, self.brief.context());
+        let keeping = &self.keepings[&(chunk, visit)];
         let unit = self.unit(microbatch, source);
         let lane = self.me.lane(&brief.plan.mesh, &brief.plan.batch, unit);
         let tasks = self.tasks[&(chunk, segment)].iter().rev();
@@ -199,12 +242,27 @@ impl Worker {
             for task in tasks {
                 let values = holdings.values(task.node);
                 let mut sums = holdings.take_lane(task.node, lane);
-                flight.backward_weight(task.node, |saved, dy| {
+                flight.backward_weight(keeping, task.node, |saved, dy| {
                     task.op.operator().backward_weight(&at, &values, saved, dy, &mut sums);
                 });
                 holdings.put_lane(task.node, lane, sums);
             }
         });
+    }
+
+    /// Decodes and runs again what the backward pass of a segment reads; what that observes has been
+    /// noted the first time.
+    fn restore(&mut self, key: FlightKey, segment: usize) {
+        let (chunk, visit, ..) = key;
+        let (brief, at) = (&self.brief, self.brief.context());
+        let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
+        let keeping = &self.keepings[&(chunk, visit)];
+        let mut run = |task: &Task, inputs: &[Tensor]| {
+            let done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
+            let (saved_input, saved_weight) = (done.saved.input, done.saved.weight);
+            Made { outputs: done.outputs, saved_input, saved_weight }
+        };
+        self.flights.edit(key, |flight| flight.restore(&brief.graph, keeping, tasks, &mut run));
     }
 
     /// The unit of the step that a microbatch of a source rank is.
@@ -242,15 +300,5 @@ impl Worker {
     /// The one output that crosses from a chunk to the next.
     pub(crate) fn boundary(&self, chunk: usize) -> Port {
         self.boundaries[chunk]
-    }
-}
-
-/// After the last node of a chunk: drops what only the forward pass needed, and keeps the output
-/// that is to be sent.
-fn leave(flight: &mut Flight<Tensor>, graph: &ModelGraph, sent: Option<&Port>) {
-    let output = sent.map(|port| (*port, flight.value(*port).clone()));
-    flight.clear_values();
-    if let Some((port, value)) = output {
-        flight.put(graph, port, value);
     }
 }

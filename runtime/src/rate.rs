@@ -2,19 +2,21 @@
 
 /// Warm-up, stable, decay; K2 report, section 2.5.
 ///
-/// Warm-up is linear from zero. All points are counted in tokens from the start of training, so
-/// the schedule does not depend on the batch.
+/// Warm-up is linear from zero. All points are counted in tokens from `begin`, so the schedule does
+/// not depend on the batch. Without warm-up it is a constant rate or a fall.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rate {
+    /// Tokens trained on before it.
+    pub begin: u64,
     /// Rate between warm-up and decay.
     pub peak: f64,
     /// Tokens at which the warm-up ends.
     pub warmup_end: f64,
-    /// What follows the stable phase; never anything if left out.
+    /// What follows the peak; never anything if left out.
     pub decay: Option<Decay>,
 }
 
-/// The last phase of a schedule.
+/// The fall at the end of a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decay {
     /// Way from the peak to `to`.
@@ -37,9 +39,9 @@ pub enum Shape {
 }
 
 impl Rate {
-    /// The rate after `tokens` tokens.
+    /// The rate after `tokens` tokens of the whole training.
     pub fn at(&self, tokens: u64) -> f64 {
-        let tokens = tokens as f64;
+        let tokens = tokens.saturating_sub(self.begin) as f64;
         if tokens < self.warmup_end {
             return self.peak * tokens / self.warmup_end;
         }
@@ -65,7 +67,8 @@ mod tests {
     fn the_rates_of_kimi_k2_come_out() {
         let batch = 1_u64 << 26;
         let decay = Decay { shape: Shape::Cosine, begin: 10e12, over: 5.5e12, to: 2e-5 };
-        let rate = Rate { peak: 2e-4, warmup_end: (500 * batch) as f64, decay: Some(decay) };
+        let warmup_end = (500 * batch) as f64;
+        let rate = Rate { begin: 0, peak: 2e-4, warmup_end, decay: Some(decay) };
         let at = |step: u64| rate.at(step * batch);
         assert_eq!(at(0), 0.0);
         assert_eq!(at(250), 1e-4);
@@ -74,5 +77,17 @@ mod tests {
         assert!((at(189_990) - 1.1e-4).abs() < 1e-9);
         assert!((at(230_968) - 2e-5).abs() < 1e-12);
         assert_eq!(at(400_000), 2e-5);
+    }
+
+    #[test]
+    fn a_rate_that_begins_later_is_the_same_one_moved() {
+        let decay = Decay { shape: Shape::Linear, begin: 30.0, over: 20.0, to: 1.0 };
+        let early = Rate { begin: 0, peak: 3.0, warmup_end: 10.0, decay: Some(decay) };
+        let late = Rate { begin: 1000, ..early.clone() };
+        assert!((0..80).all(|tokens| late.at(1000 + tokens) == early.at(tokens)));
+        assert_eq!(
+            [5, 20, 40, 50, 60].map(|tokens| late.at(1000 + tokens)),
+            [1.5, 3.0, 2.0, 1.0, 1.0]
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use graphs::{
     address::Address,
+    edge::Class,
     memory::{ActorMemory, Bytes, Rows},
+    overlap::Overlap,
     share::Exchange,
 };
 use kernels::squares::Squares;
@@ -49,6 +51,21 @@ pub enum Report {
         from: Address,
         /// By parameter and first row.
         pieces: Pieces,
+    },
+    /// A rank would hold more than its device does.
+    Full {
+        /// Whose instruction it was.
+        from: Address,
+        /// The instruction in words.
+        action: String,
+        /// What grew most.
+        class: Class,
+        /// By how much, in bytes.
+        grown: u64,
+        /// What the rank would hold, in bytes.
+        held: u64,
+        /// What its device holds, in bytes.
+        limit: u64,
     },
     /// An actor could not go on.
     Failed {
@@ -113,6 +130,8 @@ pub struct Seen {
     pub busy_seconds: f64,
     /// Seconds of those spent in matrix products.
     pub product_seconds: f64,
+    /// Seconds spent waiting for copies to the host and back.
+    pub copy_wait_seconds: f64,
 }
 
 /// What a compute actor held during a step.
@@ -142,6 +161,9 @@ pub struct MemoryReport {
 pub struct StepReport {
     /// Steps done since the start of training, this one included.
     pub step: u64,
+    /// Phase of the job that it belongs to; whoever drives the steps fills it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
     /// Tokens trained on so far, this step included.
     pub tokens: u64,
     /// Mean negative log-likelihood per token, nats.
@@ -170,6 +192,12 @@ pub struct StepReport {
     pub memory_bytes: usize,
     /// Most loaded expert over the mean, worst layer; 1 is perfect balance, 0 without experts.
     pub load_max_over_mean: f64,
+    /// How much of what travelled over links and buses was hidden by computation, in seconds over
+    /// all ranks; only where the cluster emulates some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// Seconds that all actors together waited for copies to the host and back.
+    pub copy_wait_seconds: f64,
     /// What each actor held.
     #[serde(skip)]
     pub memory: MemoryReport,

@@ -30,6 +30,7 @@ pub(crate) struct Tally<'a> {
     actors_joined: usize,
     busy_seconds: f64,
     product_seconds: f64,
+    copy_wait_seconds: f64,
     compute_span: Duration,
     memory: BTreeMap<Address, Measured>,
     parameters: Vec<Option<Hash>>,
@@ -51,6 +52,7 @@ impl<'a> Tally<'a> {
             actors_joined: 0,
             busy_seconds: 0.0,
             product_seconds: 0.0,
+            copy_wait_seconds: 0.0,
             compute_span: Duration::ZERO,
             memory: BTreeMap::new(),
             parameters: vec![None; brief.graph.parameters().len()],
@@ -73,6 +75,7 @@ impl<'a> Tally<'a> {
         }
         self.busy_seconds += seen.busy_seconds;
         self.product_seconds += seen.product_seconds;
+        self.copy_wait_seconds += seen.copy_wait_seconds;
         self.memory.insert(from, memory);
         self.computed += 1;
         if from.side == Side::Stage {
@@ -157,6 +160,7 @@ impl<'a> Tally<'a> {
         let tau = self.brief.optimizer.qk_clip();
         StepReport {
             step,
+            phase: None,
             tokens,
             loss: self.loss(),
             lr,
@@ -169,6 +173,8 @@ impl<'a> Tally<'a> {
             bubble: (1.0 - self.busy_seconds / span).max(0.0),
             matmul_share: self.product_seconds / self.busy_seconds.max(f64::MIN_POSITIVE),
             memory_bytes: memory.actors.iter().map(|actor| actor.total() as usize).sum(),
+            overlap: None,
+            copy_wait_seconds: self.copy_wait_seconds,
             load_max_over_mean: self.imbalance(),
             memory,
             exchange: std::mem::take(&mut self.exchange).into_iter().collect(),

@@ -4,13 +4,16 @@
 //! them in a list of its own and hands it over with its last report of the step, so recording
 //! sends no message and changes no bit; without it, each instruction asks once whether to note.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use graphs::{
     address::Address,
-    plan::{ChannelId, Side},
+    overlap::{Busy, Carried, Overlap},
+    plan::{ChannelId, CopyStep, Instruction, Plan, Side},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::flights::FlightKey;
 
 /// A recorded step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,8 +43,56 @@ pub struct Notes {
     /// A computing actor opens its queue when it has nothing left to do, so this is when it could
     /// first have used the message.
     pub arrivals: Vec<(ChannelId, usize, usize, u64)>,
+    /// Begin and end of the way of a message over its link: channel, microbatch, expert rank of the
+    /// sender, times. Empty if messages are handed over in memory.
+    #[serde(default)]
+    pub travels: Vec<(ChannelId, usize, usize, u64, u64)>,
+    /// Begin and end of each copy to the host, or back: chunk, visit, microbatch, whether it comes
+    /// back, times.
+    #[serde(default)]
+    pub copies: Vec<(usize, usize, usize, bool, u64, u64)>,
     /// Begin and end of the parts of the optimizer phase.
     pub phase: Vec<(Part, u64, u64)>,
+}
+
+impl Recording {
+    /// How much of what travelled was hidden by computation, summed over ranks.
+    pub fn overlap(&self, plan: &Plan) -> Overlap {
+        let mut ranks: BTreeMap<(usize, usize, usize), Busy> = BTreeMap::new();
+        for notes in &self.actors {
+            let rank = ranks.entry((notes.replica, notes.stage, notes.rank)).or_default();
+            notes.add_to(plan, rank);
+        }
+        Overlap::sum(ranks.values().map(Busy::overlap))
+    }
+}
+
+impl Notes {
+    /// Adds what this actor did to what its rank did.
+    fn add_to(&self, plan: &Plan, rank: &mut Busy) {
+        let side = if self.experts { Side::Experts } else { Side::Stage };
+        let seconds = |(begin, end): (u64, u64)| (begin as f64 * 1e-9, end as f64 * 1e-9);
+        let program = &plan.programs[self.stage][side as usize].instructions;
+        for (instruction, &interval) in program.iter().zip(&self.instructions) {
+            let backward = match instruction {
+                Instruction::Forward { .. } => false,
+                Instruction::Restore { .. }
+                | Instruction::BackwardInput { .. }
+                | Instruction::BackwardWeight { .. } => true,
+                Instruction::Receive { .. }
+                | Instruction::Send { .. }
+                | Instruction::Copy { .. } => continue,
+            };
+            rank.computed.push((backward, seconds(interval)));
+        }
+        for &(channel, _, _, begin, end) in &self.travels {
+            let carried = Carried::of(plan.channels[channel].cargo);
+            rank.travelled.push((carried, seconds((begin, end))));
+        }
+        for &(.., begin, end) in &self.copies {
+            rank.travelled.push((Carried::Copies, seconds((begin, end))));
+        }
+    }
 }
 
 /// A part of the optimizer phase.
@@ -74,13 +125,26 @@ impl Recorder {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.since);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Notes that the next instruction begins.
     pub(crate) fn begin(&mut self) {
         let now = self.now();
         self.notes.instructions.push((now, now));
+    }
+
+    /// Notes that the instruction under way begins only now, having waited for its device.
+    pub(crate) fn start(&mut self) {
+        let now = self.now();
+        if let Some(last) = self.notes.instructions.last_mut() {
+            last.0 = now;
+        }
     }
 
     /// Notes that it is done.
@@ -92,10 +156,32 @@ impl Recorder {
         self.part = now;
     }
 
-    /// Notes that a message is here.
-    pub(crate) fn arrived(&mut self, channel: ChannelId, microbatch: usize, peer: usize) {
+    /// Notes that a message is here, and its way if it took one.
+    pub(crate) fn arrived(
+        &mut self,
+        channel: ChannelId,
+        microbatch: usize,
+        peer: usize,
+        travelled: Option<(Instant, Instant)>,
+    ) {
         let now = self.now();
         self.notes.arrivals.push((channel, microbatch, peer, now));
+        if let Some((begin, end)) = travelled {
+            let (begin, end) = (self.at(begin), self.at(end));
+            self.notes.travels.push((channel, microbatch, peer, begin, end));
+        }
+    }
+
+    /// Notes a copy that the copy lane has done.
+    pub(crate) fn copied(
+        &mut self,
+        (chunk, visit, microbatch, _): FlightKey,
+        step: CopyStep,
+        (begin, end): (Instant, Instant),
+    ) {
+        let (begin, end) = (self.at(begin), self.at(end));
+        let back = step == CopyStep::Fetch;
+        self.notes.copies.push((chunk, visit, microbatch, back, begin, end));
     }
 
     /// Notes that a part of the optimizer phase begins.

@@ -9,19 +9,21 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Instant,
 };
 
 use actix::{Actor, Context, Handler};
 use graphs::{
     address::Address,
-    flight::{self, Task},
-    memory::{Bytes, Level},
+    flight::{self, Batch, Keeping, Task},
+    memory::{Bytes, Fixed, Level},
     model::Port,
-    plan::{Instruction, Side},
+    plan::{CopyStep, Instruction, Side},
 };
 use ops::Tensor;
 
 use crate::{
+    arena::Claim,
     board::Doing,
     brief::Brief,
     flights::{FlightKey, Flights},
@@ -45,6 +47,14 @@ pub struct Worker {
     pub(crate) holdings: Holdings,
     /// Nodes of each chunk and segment (or visit), as this actor runs them.
     pub(crate) tasks: BTreeMap<(usize, usize), Vec<Task>>,
+    /// What its flights keep, by chunk and, on the experts' side, visit.
+    pub(crate) keepings: BTreeMap<(usize, usize), Keeping>,
+    /// Copies that the copy lane has done and the program has not taken yet.
+    pub(crate) copies: BTreeMap<(FlightKey, CopyStep), Batch<Tensor>>,
+    /// What it holds of its rank's device.
+    pub(crate) claim: Claim,
+    /// Since when the next instruction waits.
+    pub(crate) waiting: Option<Instant>,
     /// The output that crosses from each chunk to the next, all but the last.
     pub(crate) boundaries: Vec<Port>,
     /// Tokens and targets by microbatch, from the loader; at most one step of them.
@@ -81,8 +91,11 @@ impl Worker {
     /// Builds an actor of the plan; it begins to work when it is connected.
     pub fn new(me: Address, brief: Arc<Brief>, initial: &Initial) -> Self {
         let holdings = Holdings::new(&brief, me, initial);
+        let Fixed { parameters, masters, states, .. } = holdings.fixed();
+        let claim = Claim::new(parameters + masters + states);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
+        let keepings = flight::keepings(&brief.plan, &brief.graph, me.stage, me.side);
         let boundaries = flight::boundaries(&brief.plan, &brief.graph);
         Worker {
             me,
@@ -91,6 +104,10 @@ impl Worker {
             mailbox,
             holdings,
             tasks,
+            keepings,
+            copies: BTreeMap::new(),
+            claim,
+            waiting: None,
             boundaries,
             units: BTreeMap::new(),
             flights: Flights::default(),
@@ -124,9 +141,9 @@ impl Worker {
             Message::Unit { microbatch, tokens, targets } => {
                 self.units.insert(microbatch, (tokens, targets));
             }
-            Message::Cargo { channel, microbatch, peer, tensors } => {
+            Message::Cargo { channel, microbatch, peer, tensors, travelled } => {
                 if let Some(recorder) = &mut self.recorder {
-                    recorder.arrived(channel, microbatch, peer);
+                    recorder.arrived(channel, microbatch, peer, travelled);
                 }
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
@@ -140,13 +157,19 @@ impl Worker {
             }
             Message::Update { parameter, rows } => self.turn(parameter, &rows),
             Message::Weight { parameter, from, value } => self.install(parameter, from, value),
+            Message::Copied { key, step, batch, interval } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.copied(key, step, interval);
+                }
+                self.copies.insert((key, step), batch);
+            }
             Message::Snapshot => self.snapshot(),
         }
         self.advance();
     }
 
     /// What the actor was about to do, for a failure's report.
-    fn action(&self) -> String {
+    pub(crate) fn action(&self) -> String {
         match self.instruction() {
             Some(instruction) => self.describe(instruction),
             None => "the optimizer phase".into(),

@@ -161,6 +161,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(60),
+        machine: None,
     };
     Ok(Cluster::start(setup, Box::new(RandomText::of(case)))?)
 }
@@ -174,7 +175,8 @@ fn rate(case: &Case) -> Rate {
         over: tokens(steps.decay_steps),
         to: steps.to,
     };
-    Rate { peak: steps.peak, warmup_end: tokens(steps.warmup_steps), decay: Some(decay) }
+    let warmup_end = tokens(steps.warmup_steps);
+    Rate { begin: 0, peak: steps.peak, warmup_end, decay: Some(decay) }
 }
 
 /// Random text in which low token numbers are likelier, so that there is something to learn.

@@ -111,6 +111,8 @@ impl Teller<'_> {
             Instruction::Receive { microbatch, .. }
             | Instruction::Send { microbatch, .. }
             | Instruction::Forward { microbatch, .. }
+            | Instruction::Restore { microbatch, .. }
+            | Instruction::Copy { microbatch, .. }
             | Instruction::BackwardInput { microbatch, .. }
             | Instruction::BackwardWeight { microbatch, .. } => microbatch,
         }

@@ -4,7 +4,7 @@
 //! are written, so a pass that forgets or swaps something is caught here.
 
 use crate::{
-    plan::{Cargo, Channel, ChannelId, Instruction, Plan, Side},
+    plan::{Cargo, Channel, ChannelId, CopyStep, Instruction, Plan, Side},
     route::{self, Routes},
     text,
 };
@@ -152,9 +152,9 @@ impl Actor<'_> {
                 });
                 continue;
             };
-            for needs in self.needs(instruction).into_iter().flatten() {
-                let found = self.slots.find((stage, side), needs);
-                if !found.is_some_and(|slot| done[slot]) {
+            let is_done = |it| self.slots.find((stage, side), it).is_some_and(|slot| done[slot]);
+            for needs in self.needs(instruction, &is_done).into_iter().flatten() {
+                if !is_done(needs) {
                     let (what, needs) = (words(instruction), words(needs));
                     errors.push(ProgramError::Early {
                         stage,
@@ -167,7 +167,7 @@ impl Actor<'_> {
                 }
             }
             match std::mem::replace(&mut done[slot], true) {
-                false => different += 1,
+                false => different += usize::from(!matches!(instruction, Instruction::Copy { .. })),
                 true => errors.push(ProgramError::Twice {
                     stage,
                     side,
@@ -192,27 +192,73 @@ impl Actor<'_> {
     /// What this actor has to have done before an instruction.
     ///
     /// Weight gradients are added in rising order of microbatches, so that the order of work
-    /// never changes a bit of a sum.
-    fn needs(&self, instruction: Instruction) -> [Option<Instruction>; 2] {
+    /// never changes a bit of a sum. What leaves for the host has to be back before it is read.
+    fn needs(
+        &self,
+        instruction: Instruction,
+        is_done: &dyn Fn(Instruction) -> bool,
+    ) -> [Option<Instruction>; 4] {
         match instruction {
-            Instruction::Receive { .. } => [None; 2],
+            Instruction::Receive { .. } => [None; 4],
             Instruction::Send { channel, microbatch } => {
-                [Some(self.made(self.plan.channels[channel].cargo, microbatch)), None]
+                let cargo = self.plan.channels[channel].cargo;
+                [Some(self.made(cargo, microbatch)), None, None, None]
             }
             Instruction::Forward { chunk, segment, microbatch } => {
-                [self.before_forward(chunk, segment, microbatch), None]
+                [self.before_forward(chunk, segment, microbatch), None, None, None]
+            }
+            Instruction::Restore { chunk, segment, microbatch } => {
+                let forward = Instruction::Forward { chunk, segment, microbatch };
+                [Some(forward), self.fetched(chunk, segment, microbatch, is_done), None, None]
+            }
+            Instruction::Copy { step, chunk, segment, microbatch } => {
+                [Some(self.before_copy(step, chunk, segment, microbatch)), None, None, None]
             }
             Instruction::BackwardInput { chunk, segment, microbatch } => {
-                let forward = Instruction::Forward { chunk, segment, microbatch };
-                [Some(forward), self.before_backward(chunk, segment, microbatch)]
+                let restores = self.plan.chunks[chunk].restores(self.side, segment);
+                let restore = Instruction::Restore { chunk, segment, microbatch };
+                [
+                    Some(Instruction::Forward { chunk, segment, microbatch }),
+                    self.before_backward(chunk, segment, microbatch),
+                    restores.then_some(restore),
+                    self.fetched(chunk, segment, microbatch, is_done),
+                ]
             }
             Instruction::BackwardWeight { chunk, segment, microbatch } => {
                 let input = Instruction::BackwardInput { chunk, segment, microbatch };
                 let earlier = microbatch
                     .checked_sub(1)
                     .map(|microbatch| Instruction::BackwardWeight { chunk, segment, microbatch });
-                [Some(input), earlier]
+                [Some(input), earlier, None, None]
             }
+        }
+    }
+
+    /// The arrival from the host of what has left for it.
+    fn fetched(
+        &self,
+        chunk: usize,
+        segment: usize,
+        microbatch: usize,
+        is_done: &dyn Fn(Instruction) -> bool,
+    ) -> Option<Instruction> {
+        let segment = if self.side == Side::Experts { segment } else { 0 };
+        let copy = |step| Instruction::Copy { step, chunk, segment, microbatch };
+        is_done(copy(CopyStep::Offload)).then(|| copy(CopyStep::Fetched))
+    }
+
+    /// What comes before a step on the way to the host and back.
+    fn before_copy(&self, step: CopyStep, chunk: usize, segment: usize, mb: usize) -> Instruction {
+        let copy = |step| Instruction::Copy { step, chunk, segment, microbatch: mb };
+        let last = match self.side {
+            Side::Stage => self.plan.chunks[chunk].visits.len(),
+            Side::Experts => segment,
+        };
+        match step {
+            CopyStep::Offload => Instruction::Forward { chunk, segment: last, microbatch: mb },
+            CopyStep::Offloaded => copy(CopyStep::Offload),
+            CopyStep::Fetch => copy(CopyStep::Offloaded),
+            CopyStep::Fetched => copy(CopyStep::Fetch),
         }
     }
 

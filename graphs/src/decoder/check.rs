@@ -1,5 +1,7 @@
 //! Ranges of a decoder's fields.
 
+use ops::Yarn;
+
 use crate::{decoder::Decoder, model::ModelError};
 
 impl Decoder {
@@ -11,6 +13,8 @@ impl Decoder {
     pub fn check(&self) -> Result<(), Vec<ModelError>> {
         let mut errors = self.out_of_range();
         errors.extend(self.not_fitting());
+        let stretching = self.yarn.as_ref().and_then(Yarn::out_of_range);
+        errors.extend(stretching.map(|(field, got, range)| wrong(field, got, range.into())));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 

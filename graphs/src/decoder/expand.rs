@@ -2,7 +2,7 @@
 
 use ops::{
     Add, Combine, CrossEntropy, Dispatch, Embedding, GroupedLinear, Linear, MlaAttention, Op,
-    RmsNorm, Router, Split, SwiGlu,
+    RmsNorm, Router, Split, SwiGlu, Weigh,
 };
 
 use crate::{
@@ -140,16 +140,17 @@ impl Decoder {
         let combine = Op::Combine(Combine { width, experts, experts_per_token });
         let (gate, up, down) =
             ("mlp.experts.*.gate_proj", "mlp.experts.*.up_proj", "mlp.experts.*.down_proj");
-        let rows = ["mlp.dispatch.0", "mlp.dispatch.1"];
+        let (norm, rows) = ("post_attention_layernorm", ["mlp.dispatch.0", "mlp.dispatch.1"]);
         let act = Op::SwiGlu(SwiGlu { width: self.expert_width });
         vec![
-            node("mlp.gate", self.router(), &["post_attention_layernorm"]),
-            node("mlp.dispatch", dispatch, &["post_attention_layernorm", "mlp.gate.0"]),
+            node("mlp.gate", self.router(), &[norm]),
+            node("mlp.dispatch", dispatch, &[norm, "mlp.gate.0", "mlp.gate.1"]),
             node(gate, self.grouped(width, self.expert_width), &rows),
             node(up, self.grouped(width, self.expert_width), &rows),
             node("mlp.experts.act", act, &[gate, up]),
             node(down, self.grouped(self.expert_width, width), &["mlp.experts.act", rows[1]]),
-            node("mlp.combine", combine, &[down, "mlp.gate.0", "mlp.gate.1"]),
+            node("mlp.experts.weigh", Op::Weigh(Weigh { width }), &[down, "mlp.dispatch.2"]),
+            node("mlp.combine", combine, &["mlp.experts.weigh", "mlp.gate.0"]),
         ]
     }
 

@@ -184,6 +184,16 @@ fn a_decoder_is_recognised_in_its_graph_and_a_changed_graph_is_not() {
 }
 
 #[test]
+fn a_stretched_graph_is_that_of_the_stretched_decoder_and_keeps_every_weight() {
+    let yarn = kimi_k2().yarn.unwrap();
+    let graph = ModelGraph::new(&nano().expand()).unwrap();
+    let stretched = graph.stretched(&yarn).unwrap();
+    let expected = Decoder { yarn: Some(yarn), ..nano() };
+    assert_eq!(Decoder::recognise(&stretched), Some(expected));
+    assert_eq!(stretched.parameters(), graph.parameters());
+}
+
+#[test]
 fn every_field_out_of_range_is_named_at_once() {
     let wrong = Decoder { layers: 0, heads: 0, rope: 15, experts_per_token: 17, ..nano() };
     let fields: Vec<String> = wrong.check().unwrap_err().iter().map(|e| e.to_string()).collect();
@@ -205,6 +215,9 @@ fn every_field_out_of_range_is_named_at_once() {
             "`experts_per_token` is 17; expected 1 to 5, the experts a token may choose from",
         ]
     );
+    let shrunk = kimi_k2().yarn.map(|yarn| Yarn { factor: 0.5, ..yarn });
+    let wrong = Decoder { yarn: shrunk, ..kimi_k2() }.check().unwrap_err();
+    assert_eq!(wrong[0].to_string(), "`yarn.factor` is 0.5; expected 1 or more");
     assert_eq!(nano().check(), Ok(()));
     assert_eq!(deepseek_v3().check(), Ok(()));
 }

@@ -5,7 +5,7 @@ use std::{
     ops::{AddAssign, SubAssign},
 };
 
-use crate::{edge::Class, flight::Held};
+use crate::{edge::Class, flight::Buffer};
 
 /// Bytes, as far as the number of routed rows is known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -66,12 +66,12 @@ impl Live {
         both.into_iter().filter(|(_, before, after)| before != after).collect()
     }
 
-    fn add(&mut self, class: Class, amount: Amount) {
+    pub(super) fn add(&mut self, class: Class, amount: Amount) {
         self.by_class[class as usize] += amount;
         self.total += amount;
     }
 
-    fn subtract(&mut self, class: Class, amount: Amount) {
+    pub(super) fn subtract(&mut self, class: Class, amount: Amount) {
         self.by_class[class as usize] -= amount;
         self.total -= amount;
     }
@@ -105,7 +105,7 @@ impl Ledger {
     }
 
     /// One holder more; a buffer keeps the class it came with.
-    pub fn hold<T: Held>(&mut self, tensor: &T, class: Option<Class>) {
+    pub fn hold<T: Buffer>(&mut self, tensor: &T, class: Option<Class>) {
         let amount = tensor.amount();
         if amount == Amount::default() {
             return;
@@ -119,7 +119,7 @@ impl Ledger {
     }
 
     /// One holder less; the last one frees the buffer.
-    pub fn release<T: Held>(&mut self, tensor: &T) {
+    pub fn release<T: Buffer>(&mut self, tensor: &T) {
         // What has no byte has no place of its own either.
         if tensor.amount() == Amount::default() {
             return;
@@ -133,6 +133,17 @@ impl Ledger {
                 self.live.subtract(class, tensor.amount());
             }
         }
+    }
+
+    /// Counts a buffer that a copy is going to fill.
+    pub(super) fn reserve(&mut self, class: Class, amount: Amount) {
+        self.live.add(class, amount);
+        self.raise();
+    }
+
+    /// Before a filled buffer is held: it is not counted twice.
+    pub(super) fn fill(&mut self, class: Class, amount: Amount) {
+        self.live.subtract(class, amount);
     }
 
     fn raise(&mut self) {
@@ -155,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_buffer_counts_once_until_its_last_holder_lets_go() {
-        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (maker, mut ledger) = (Maker::new(ops::DType::F32), Ledger::default());
         let shared = maker.make(bytes(8, 0));
         ledger.hold(&shared, Some(Class::Residual));
         ledger.hold(&shared.clone(), Some(Class::NormOutput));
@@ -168,11 +179,11 @@ mod tests {
 
     #[test]
     fn what_has_no_byte_or_is_counted_elsewhere_changes_nothing() {
-        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (maker, mut ledger) = (Maker::new(ops::DType::F32), Ledger::default());
         let (first, unit) = (maker.make(bytes(8, 0)), maker.make(bytes(5, 0)));
         ledger.hold(&first, Some(Class::Residual));
         // An empty tensor has the first place of a maker of its own.
-        let empty = <Symbol as Held>::empty();
+        let empty = <Symbol as crate::flight::Held>::empty();
         assert_eq!(empty.place(), first.place());
         ledger.release(&empty);
         ledger.hold(&unit, None);
@@ -182,7 +193,7 @@ mod tests {
 
     #[test]
     fn highs_are_kept_where_rows_may_decide_which_is_higher() {
-        let (maker, mut ledger) = (Maker::default(), Ledger::default());
+        let (maker, mut ledger) = (Maker::new(ops::DType::F32), Ledger::default());
         let (fixed, rows) = (maker.make(bytes(10, 0)), maker.make(bytes(0, 1)));
         ledger.hold(&fixed, Some(Class::Residual));
         ledger.release(&fixed);

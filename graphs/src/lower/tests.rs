@@ -105,7 +105,7 @@ fn one_stage_computes_everything_and_asks_only_the_experts() {
     assert_eq!(plan.channels.len(), 12);
     let sides: usize = chunk.visits.iter().map(|visit| visit.nodes.len()).sum();
     let own: usize = chunk.segments.iter().map(Vec::len).sum();
-    assert_eq!((sides, own + sides), (12, graph(nano()).len()));
+    assert_eq!((sides, own + sides), (15, graph(nano()).len()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
     mesh::Mesh,
     model::ModelGraph,
     plan::Batch,
+    policy::{Activations, Offload, Recompute, Store},
     schedule::Schedule,
     spec::{PlanSpec, WeightGrad, Zero},
 };
@@ -29,6 +30,12 @@ pub enum Change {
     Mesh(Mesh),
     /// Other places of masters and optimizer states.
     Zero(Zero),
+    /// More nodes run again in the backward pass.
+    Recompute(Recompute),
+    /// Inputs of experts and of activations are stored in FP8, as K2 has it.
+    Store,
+    /// What is kept goes to the host.
+    Offload,
     /// Another format of activations and of the values that forward and backward read.
     Precision(DType),
 }
@@ -43,6 +50,9 @@ impl fmt::Display for Change {
                 write!(f, "mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp})")
             }
             Change::Zero(zero) => write!(f, "zero: {zero:?}"),
+            Change::Recompute(what) => write!(f, "recompute: [{what:?}]"),
+            Change::Store => f.write_str("store: Fp8(tensors: [MoeUpInput, SwiGluInput])"),
+            Change::Offload => f.write_str("offload: Activations()"),
             Change::Precision(format) => write!(f, "precision: {format:?}"),
         }
     }
@@ -117,6 +127,10 @@ fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     if precision == DType::F32 {
         changes.push(Change::Precision(DType::Bf16));
     }
+    let left = Recompute::ALL.into_iter().filter(|what| !spec.recompute.contains(what));
+    changes.extend(left.map(Change::Recompute));
+    changes.extend(spec.store.is_none().then_some(Change::Store));
+    changes.extend(spec.offload.is_none().then_some(Change::Offload));
     changes.extend([
         Change::Mesh(Mesh { pp: 2 * mesh.pp, ..mesh }),
         Change::Mesh(Mesh { ep: 2 * mesh.ep, ..mesh }),
@@ -137,6 +151,9 @@ fn changed(
         Change::WeightGrad(when) => spec.weight_grad = Some(when),
         Change::Microbatch(sequences) => spec.microbatch = sequences,
         Change::Zero(zero) => spec.zero = zero,
+        Change::Recompute(what) => spec.recompute.push(what),
+        Change::Store => spec.store = Some(Store::k2()),
+        Change::Offload => spec.offload = Some(Offload::Activations(Activations::default())),
         Change::Precision(format) => precision = format,
         Change::Mesh(mesh) => {
             spec.mesh = mesh;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    flight::{Flight, Made, Task, boundaries, graded_inputs, reads_unit, tasks},
+    flight::{Flight, Keeping, Made, Task, boundaries, graded_inputs, keepings, reads_unit, tasks},
     memory::{
         sizes::Sizes,
         symbol::{Maker, Symbol},
     },
     model::{Port, Source},
-    plan::{Cargo, Instruction, Side, Visit},
+    plan::{Cargo, CopyStep, Instruction, Side, Visit},
 };
 
 /// Something that happens to a flight, whichever microbatch it is.
@@ -28,6 +28,8 @@ pub(super) struct Events<'a> {
     pub sizes: &'a Sizes<'a>,
     pub side: Side,
     pub tasks: BTreeMap<(usize, usize), Vec<Task>>,
+    /// By chunk, on the experts' side with a visit.
+    keepings: BTreeMap<(usize, usize), Keeping>,
     boundaries: Vec<Port>,
     maker: Maker,
 }
@@ -46,31 +48,62 @@ impl<'a> Events<'a> {
             }
         }
         let boundaries = boundaries(plan, graph);
-        Events { sizes, side, tasks: all, boundaries, maker: Maker::default() }
+        let keepings = keepings(plan, graph, stage, side);
+        Events { sizes, side, tasks: all, keepings, boundaries, maker: Maker::new(sizes.precision) }
     }
 
-    /// Applies an event to a flight of a chunk.
-    pub fn apply(&self, flight: &mut Flight<Symbol>, chunk: usize, event: Event) {
+    /// Applies an event to a flight of a chunk, and on the experts' side of a visit.
+    pub fn apply(&self, flight: &mut Flight<Symbol>, home: (usize, usize), event: Event) {
+        let (graph, keeping) = (self.sizes.graph, &self.keepings[&home]);
+        let of = |channel: usize| self.sizes.plan.channels[channel].cargo;
+        let mut run = |task: &Task, inputs: &[Symbol]| self.made(task, inputs);
         match event {
-            Event::Enter => self.put(flight, self.boundaries[chunk - 1]),
-            Event::Return => self.add_gradient(flight, self.boundaries[chunk]),
+            Event::Enter => self.put(flight, keeping, self.boundaries[home.0 - 1]),
+            Event::Return => self.add_gradient(flight, self.boundaries[home.0]),
             Event::Do(Instruction::Receive { channel, .. }) => {
-                self.receive(flight, self.sizes.plan.channels[channel].cargo);
+                self.receive(flight, keeping, of(channel));
             }
             Event::Do(Instruction::Send { channel, .. }) => {
-                self.send(flight, self.sizes.plan.channels[channel].cargo);
+                self.send(flight, keeping, of(channel));
             }
-            Event::Do(Instruction::Forward { segment, .. }) => {
-                self.forward(flight, chunk, segment);
+            Event::Do(Instruction::Forward { chunk, segment, .. }) => {
+                self.forward(flight, keeping, (chunk, segment));
             }
-            Event::Do(Instruction::BackwardInput { segment, .. }) => {
-                self.backward_input(flight, chunk, segment);
+            Event::Do(Instruction::Restore { chunk, segment, .. }) => {
+                flight.restore(graph, keeping, &self.tasks[&(chunk, segment)], &mut run);
             }
-            Event::Do(Instruction::BackwardWeight { segment, .. }) => {
+            Event::Do(Instruction::Copy { step, .. }) => self.copy(flight, keeping, step),
+            Event::Do(Instruction::BackwardInput { chunk, segment, .. }) => {
+                self.backward_input(flight, keeping, (chunk, segment));
+            }
+            Event::Do(Instruction::BackwardWeight { chunk, segment, .. }) => {
                 let tasks = self.tasks[&(chunk, segment)].iter().rev();
-                let trained =
-                    |task: &&Task| !self.sizes.graph.node(task.node).parameters.is_empty();
-                tasks.filter(trained).for_each(|task| flight.backward_weight(task.node, |_, _| ()));
+                let trained = |task: &&Task| !graph.node(task.node).parameters.is_empty();
+                let each = |task: &Task| flight.backward_weight(keeping, task.node, |_, _| ());
+                tasks.filter(trained).for_each(each);
+            }
+        }
+    }
+
+    fn copy(&self, flight: &mut Flight<Symbol>, keeping: &Keeping, step: CopyStep) {
+        let graph = self.sizes.graph;
+        let stored = self.sizes.plan.policies.offloads().is_some_and(|how| how.stored);
+        match step {
+            CopyStep::Offload => {
+                let batch = flight.leaving(graph, keeping, stored);
+                flight.offload(graph, keeping, &batch);
+            }
+            CopyStep::Offloaded => {
+                let batch = flight.leaving(graph, keeping, stored);
+                flight.offloaded(batch);
+            }
+            CopyStep::Fetch => {
+                let batch = flight.coming();
+                flight.fetch(graph, keeping, &batch);
+            }
+            CopyStep::Fetched => {
+                let batch = flight.coming();
+                flight.fetched(graph, keeping, batch);
             }
         }
     }
@@ -95,49 +128,50 @@ impl<'a> Events<'a> {
         self.maker.make(self.sizes.edge(self.side, port))
     }
 
-    fn put(&self, flight: &mut Flight<Symbol>, port: Port) {
-        flight.put(self.sizes.graph, port, self.symbol(port));
+    fn put(&self, flight: &mut Flight<Symbol>, keeping: &Keeping, port: Port) {
+        flight.put(self.sizes.graph, keeping, port, self.symbol(port));
     }
 
     fn add_gradient(&self, flight: &mut Flight<Symbol>, port: Port) {
         flight.add_gradient(port, self.symbol(port));
     }
 
-    fn receive(&self, flight: &mut Flight<Symbol>, cargo: Cargo) {
+    fn receive(&self, flight: &mut Flight<Symbol>, keeping: &Keeping, cargo: Cargo) {
         let (ports, gradients) = self.ports(cargo);
         for port in ports {
-            if gradients { self.add_gradient(flight, port) } else { self.put(flight, port) }
-        }
-    }
-
-    fn send(&self, flight: &mut Flight<Symbol>, cargo: Cargo) {
-        match cargo {
-            Cargo::Dispatch { .. } => {}
-            Cargo::Activations { .. } | Cargo::Combine { .. } => flight.clear_values(),
-            _ => {
-                for port in self.ports(cargo).0 {
-                    flight.take_gradient(port);
-                }
+            match gradients {
+                true => self.add_gradient(flight, port),
+                false => self.put(flight, keeping, port),
             }
         }
     }
 
-    fn forward(&self, flight: &mut Flight<Symbol>, chunk: usize, segment: usize) {
+    fn send(&self, flight: &mut Flight<Symbol>, keeping: &Keeping, cargo: Cargo) {
+        let (ports, gradients) = self.ports(cargo);
+        for port in ports {
+            match gradients {
+                true => drop(flight.take_gradient(port)),
+                false => flight.read(self.sizes.graph, keeping, port),
+            }
+        }
+    }
+
+    fn forward(
+        &self,
+        flight: &mut Flight<Symbol>,
+        keeping: &Keeping,
+        (chunk, segment): (usize, usize),
+    ) {
         let (graph, plan) = (self.sizes.graph, self.sizes.plan);
         let tasks = &self.tasks[&(chunk, segment)];
         if self.side == Side::Stage && reads_unit(graph, tasks) {
             let token = || self.maker.make(self.sizes.unit());
             flight.set_unit((token(), token()));
         }
-        flight.forward(graph, tasks, &mut |task, inputs| self.made(task, inputs));
-        if self.side == Side::Stage && segment == plan.chunks[chunk].visits.len() {
-            let last = chunk + 1 == plan.chunks.len();
-            let sent = !last && !plan.is_local(chunk);
-            let output = sent.then(|| flight.value(self.boundaries[chunk]).clone());
-            flight.clear_values();
-            if let Some(output) = output {
-                flight.put(graph, self.boundaries[chunk], output);
-            }
+        flight.forward(graph, keeping, tasks, &mut |task, inputs| self.made(task, inputs));
+        let ends = self.side == Side::Stage && segment == plan.chunks[chunk].visits.len();
+        if ends && chunk + 1 < plan.chunks.len() && plan.is_local(chunk) {
+            flight.read(graph, keeping, self.boundaries[chunk]);
         }
     }
 
@@ -158,9 +192,15 @@ impl<'a> Events<'a> {
         Made { outputs, saved_input, saved_weight }
     }
 
-    fn backward_input(&self, flight: &mut Flight<Symbol>, chunk: usize, segment: usize) {
+    fn backward_input(
+        &self,
+        flight: &mut Flight<Symbol>,
+        keeping: &Keeping,
+        (chunk, segment): (usize, usize),
+    ) {
         let tasks = &self.tasks[&(chunk, segment)];
-        flight.backward_input(self.sizes.graph, tasks, &mut |task, _, dy| self.spread(task, dy));
+        let mut run = |task: &Task, _: &[Symbol], dy: &[Symbol]| self.spread(task, dy);
+        flight.backward_input(self.sizes.graph, keeping, tasks, &mut run);
         let first = self.side == Side::Stage && segment == 0 && chunk > 0;
         if first && self.sizes.plan.is_local(chunk - 1) {
             flight.take_gradient(self.boundaries[chunk - 1]);

@@ -18,12 +18,15 @@ use crate::{
 /// Number of a state; 0 is the flight that holds nothing.
 pub(super) type StateId = usize;
 
+/// A chunk, on the experts' side with a visit.
+pub(super) type Home = (usize, usize);
+
 /// A flight on its way.
 struct State {
     flight: Flight<Symbol>,
     live: Live,
-    /// Steps taken from here so far, by chunk and event.
-    steps: BTreeMap<(usize, Event), usize>,
+    /// Steps taken from here so far, by chunk, visit and event.
+    steps: BTreeMap<(Home, Event), usize>,
 }
 
 /// From one state to another.
@@ -36,6 +39,10 @@ pub(super) struct Step {
     pub highs: Vec<Live>,
     /// Classes that change.
     pub changes: Vec<Changed>,
+    /// Bytes on the host before it.
+    pub host: Live,
+    /// Bytes on the host after it, the most on the way.
+    pub host_after: Live,
 }
 
 /// The states of one actor's flights.
@@ -64,23 +71,25 @@ impl<'a> States<'a> {
     }
 
     /// The step that an event takes from a state.
-    pub fn step(&mut self, from: StateId, chunk: usize, event: Event) -> &Step {
-        let known = self.states[from].steps.get(&(chunk, event)).copied();
-        let step = known.unwrap_or_else(|| self.follow(from, chunk, event));
+    pub fn step(&mut self, from: StateId, home: Home, event: Event) -> &Step {
+        let known = self.states[from].steps.get(&(home, event)).copied();
+        let step = known.unwrap_or_else(|| self.follow(from, home, event));
         &self.steps[step]
     }
 
-    fn follow(&mut self, from: StateId, chunk: usize, event: Event) -> usize {
+    fn follow(&mut self, from: StateId, home: Home, event: Event) -> usize {
         let mut flight = self.states[from].flight.clone();
         flight.ledger().restart();
-        self.events.apply(&mut flight, chunk, event);
+        let host = flight.host().clone();
+        self.events.apply(&mut flight, home, event);
+        let host_after = flight.host().clone();
         let highs = flight.ledger().highs().to_vec();
         let to = if flight.is_empty() { 0 } else { self.add(flight) };
         let (before, after) = (self.states[from].live.clone(), &self.states[to].live);
         let changes = before.changes(after);
-        self.steps.push(Step { to, before, highs, changes });
+        self.steps.push(Step { to, before, highs, changes, host, host_after });
         let step = self.steps.len() - 1;
-        self.states[from].steps.insert((chunk, event), step);
+        self.states[from].steps.insert((home, event), step);
         step
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     decoder::tests::{kimi_k2, nano},
     lower,
     plan::{Batch, Instruction},
+    policy::{self, Fp8, Recompute, Store},
     schedule::{Interleaved, Schedule},
     source::{GraphSource, Input, Item, NodeSource},
     spec::WeightGrad,
@@ -161,17 +162,21 @@ fn a_rank_needs_less_than_both_peaks_where_they_do_not_meet() {
 }
 
 /// What each class holds for one unit between `F` and `I`, on all sides of one rank.
-fn after_forward(layers: usize) -> Bytes {
+fn after_forward(layers: usize, policies: &PlanSpec) -> Bytes {
     let graph = graph(&Decoder { layers, ..kimi_k2() });
-    let plan = lower(&graph, &on(Mesh::default()), batch(1, 4096, 1)).unwrap();
+    let plan = lower(&graph, policies, batch(1, 4096, 1)).unwrap();
     let optimizer = optimizer();
     let scan = Scan::new(&graph, &plan, DType::Bf16, &optimizer);
     let mut sum = Bytes::default();
     for side in [Side::Stage, Side::Experts] {
         let program = &plan.programs[0][side as usize].instructions;
-        let backward = |it: &Instruction| matches!(it, Instruction::BackwardInput { .. });
-        // Before the first arrival of a gradient, everything forward is done.
-        let done = program.iter().position(backward).unwrap() - usize::from(side == Side::Experts);
+        let backward = |it: &Instruction| {
+            matches!(it, Instruction::BackwardInput { .. } | Instruction::Restore { .. })
+        };
+        let forward =
+            |it: &Instruction| matches!(it, Instruction::Forward { .. } | Instruction::Send { .. });
+        let begin = program.iter().position(backward).unwrap();
+        let done = 1 + program[..begin].iter().rposition(forward).unwrap();
         let mut after = Vec::new();
         scan.follow(Address { side, ..stage(0) }, &Loads::Balanced, &mut |it| after.push(*it));
         sum.add(&after[done - 1]);
@@ -181,8 +186,9 @@ fn after_forward(layers: usize) -> Bytes {
 
 #[test]
 fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
-    let mut layer = after_forward(3);
-    layer.subtract(&after_forward(2));
+    let policies = on(Mesh::default());
+    let mut layer = after_forward(3, &policies);
+    layer.subtract(&after_forward(2, &policies));
     let per_token = |class| layer.get(class) as f64 / 4096.0;
     for (class, bytes) in [
         (Class::Residual, 2 * 14_336),
@@ -196,6 +202,7 @@ fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
         (Class::MoeSwiGluInput, 65_536),
         (Class::MoeDownInput, 32_768),
         (Class::MoeDownOutput, 114_688),
+        (Class::MoeWeighed, 0),
         (Class::SwiGluInput, 8_192),
         (Class::SwiGluOutput, 4_096),
         (Class::BranchOutput, 0),
@@ -203,12 +210,55 @@ fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
     ] {
         assert_eq!(per_token(class), f64::from(bytes), "{class:?}");
     }
-    // Choice and share of eight experts in place of 384 scores, and 384 counts a unit.
-    assert_eq!(layer.get(Class::Routing), 4096 * 2 * 8 * 4 + 384 * 4);
-    // Log-sum-exp of 64 heads, chosen scores, four norms; two sums that count their inputs.
-    assert_eq!(layer.get(Class::Statistics), 4096 * (64 * 4 + 8 * 4 + 4 * 4) + 2 * 4);
+    assert_eq!(layer.get(Class::Routing), ROUTING);
+    assert_eq!(layer.get(Class::Statistics), STATISTICS);
     let total = layer.total() as f64 / 4096.0;
-    assert!((total - (489_344.0 - 8_192.0 - 1_536.0 + 64.0 + 48.0)).abs() < 1.0, "{total}");
+    let others = (ROUTING + STATISTICS) as f64 / 4096.0;
+    assert!((total - (489_344.0 - 8_192.0 - 1_536.0 - 256.0 + others)).abs() < 1.0, "{total}");
+}
+
+/// Choice of eight experts in place of 384 scores, their shares where their rows are, and the
+/// counts of a unit.
+const ROUTING: u64 = 4096 * 2 * 8 * 4 + 384 * 4;
+
+/// Log-sum-exp of 64 heads, chosen scores, four norms; two sums that count their inputs.
+const STATISTICS: u64 = 4096 * (64 * 4 + 8 * 4 + 4 * 4) + 2 * 4;
+
+/// All of K2's policies, on one rank.
+fn k2_policies() -> PlanSpec {
+    let tensors = vec![policy::Stored::MoeUpInput, policy::Stored::SwiGluInput];
+    let store = Some(Store::Fp8(Fp8 { tensors, tile: policy::TILE }));
+    PlanSpec { recompute: Recompute::ALL.to_vec(), store, ..on(Mesh::default()) }
+}
+
+#[test]
+fn a_moe_layer_under_k2s_policies_holds_what_its_report_lets_one_reckon() {
+    let policies = k2_policies();
+    let mut layer = after_forward(3, &policies);
+    layer.subtract(&after_forward(2, &policies));
+    let per_token = |class| layer.get(class) as f64 / 4096.0;
+    for (class, bytes) in [
+        (Class::Residual, 28_672),
+        (Class::NormOutput, 0),
+        // With the rotary key 4,224.
+        (Class::Latent, 4_096),
+        (Class::AttentionInput, 128),
+        (Class::AttentionOutput, 16_384),
+        (Class::MoeUpInput, 59_136),
+        (Class::MoeSwiGluInput, 33_792),
+        (Class::MoeDownInput, 0),
+        (Class::MoeDownOutput, 0),
+        (Class::SwiGluInput, 4_224),
+        (Class::SwiGluOutput, 0),
+        (Class::BranchOutput, 0),
+    ] {
+        assert_eq!(per_token(class), f64::from(bytes), "{class:?}");
+    }
+    assert_eq!(layer.get(Class::Routing), ROUTING);
+    assert_eq!(layer.get(Class::Statistics), STATISTICS);
+    let total = layer.total() as f64 / 4096.0;
+    let others = (ROUTING + STATISTICS) as f64 / 4096.0;
+    assert!((total - (148_224.0 - 1_536.0 - 256.0 + others)).abs() < 1.0, "{total}");
 }
 
 #[test]

@@ -10,14 +10,11 @@ use crate::{
         events::{Event, Events},
         loads::{Loads, Routed},
         sizes::{Sizes, lane_bytes},
-        states::{StateId, States},
+        states::{Home, StateId, States},
         tide::Tide,
     },
     plan::{Cargo, Instruction, Side},
 };
-
-/// A chunk, on the experts' side with a visit.
-type Home = (usize, usize);
 
 /// The sums of a segment's weight gradients: they appear when the first microbatch of their lane
 /// adds to them, and stay until the end of the program.
@@ -39,6 +36,8 @@ pub(super) struct Walk<'a> {
     /// Sums of weight gradients, by chunk and segment.
     lanes: BTreeMap<(usize, usize), Lanes>,
     tide: Tide,
+    /// The same of the host's pool.
+    host: Tide,
 }
 
 impl<'a> Walk<'a> {
@@ -55,7 +54,8 @@ impl<'a> Walk<'a> {
             (segment, Lanes { bytes: lane_bytes(tasks), open: vec![false; lanes] })
         });
         let (lanes, routed) = (lanes.collect(), Routed::new(sizes, me, loads));
-        Walk { sizes, me, routed, states, flights, lanes, tide: Tide::default() }
+        let (tide, host) = (Tide::default(), Tide::default());
+        Walk { sizes, me, routed, states, flights, lanes, tide, host }
     }
 
     fn program(&self) -> &'a [Instruction] {
@@ -85,15 +85,18 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks to the end, telling `after` what each instruction leaves alive.
-    pub fn run(mut self, after: &mut dyn FnMut(&Bytes)) -> (Peak, Vec<Level>) {
+    ///
+    /// Returns the peak of the device, that of the host's pool, and the levels of the device.
+    pub fn run(mut self, after: &mut dyn FnMut(&Bytes)) -> (Peak, Peak, Vec<Level>) {
         let mut levels = Vec::with_capacity(self.program().len());
         for (index, &instruction) in self.program().iter().enumerate() {
             self.tide.start(index);
+            self.host.start(index);
             self.execute(instruction);
             levels.push(self.tide.level());
             after(self.tide.live());
         }
-        (self.tide.peak(), levels)
+        (self.tide.peak(), self.host.peak(), levels)
     }
 
     /// Walks to the peak and says what is alive there.
@@ -148,6 +151,8 @@ impl<'a> Walk<'a> {
         };
         match instruction {
             Instruction::Forward { chunk, segment, microbatch }
+            | Instruction::Restore { chunk, segment, microbatch }
+            | Instruction::Copy { chunk, segment, microbatch, .. }
             | Instruction::BackwardInput { chunk, segment, microbatch }
             | Instruction::BackwardWeight { chunk, segment, microbatch } => {
                 (visited(chunk, segment), microbatch)
@@ -180,7 +185,7 @@ impl<'a> Walk<'a> {
             Side::Experts => self.sizes.plan.mesh.ep,
         };
         let rows = self.routed.rows(home.0, home.1, microbatch);
-        let step = self.states.step(flights[microbatch], home.0, event);
+        let step = self.states.step(flights[microbatch], home, event);
         for source in 0..sources {
             if let Some(Lanes { bytes, open }) = &mut lanes {
                 // One sum for all sources, or some lanes for each.
@@ -193,6 +198,11 @@ impl<'a> Walk<'a> {
             }
             let rows = rows.get(source).copied().unwrap_or(0);
             self.tide.pass(&step.before, &step.highs, &step.changes, rows);
+            let (before, after) = (&step.host, &step.host_after);
+            if before != after {
+                let changes = before.changes(after);
+                self.host.pass(before, std::slice::from_ref(after), &changes, rows);
+            }
         }
         flights[microbatch] = step.to;
     }
@@ -214,6 +224,8 @@ fn at_zero(mut instruction: Instruction) -> Instruction {
         Instruction::Receive { microbatch, .. }
         | Instruction::Send { microbatch, .. }
         | Instruction::Forward { microbatch, .. }
+        | Instruction::Restore { microbatch, .. }
+        | Instruction::Copy { microbatch, .. }
         | Instruction::BackwardInput { microbatch, .. }
         | Instruction::BackwardWeight { microbatch, .. } => *microbatch = 0,
     }

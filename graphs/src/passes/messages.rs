@@ -1,24 +1,43 @@
-//! Writes out each action as the segments and visits of its chunk, with sends and receives.
+//! Writes out each step as the segments and visits of its chunks, with sends and receives.
 //!
 //! The experts' program is the projection of its stage's order on the visits, so the two sides
 //! meet in the same order without asking each other.
+//!
+//! What was not kept as it was made is restored right before the wait for the gradient that comes
+//! next: the latest moment that costs no time, where that gradient is still under way.
 
 use crate::{
     action::{Action, Work},
-    plan::{Cargo, Chunk, Instruction, Program},
+    bare::Step,
+    passes::copies::{Move, Moves},
+    plan::{Cargo, Chunk, Instruction, Program, Side},
     route::Routes,
 };
 
-/// The programs of a stage and of the experts beside it, for the order of the stage.
-pub fn programs(order: &[Action], chunks: &[Chunk], routes: &Routes) -> [Program; 2] {
-    let mut writer = Writer { chunks, routes, program: Program::default() };
-    order.iter().for_each(|&action| writer.stage(action));
-    let stage = std::mem::take(&mut writer.program);
-    order.iter().for_each(|&action| writer.experts(action));
-    [stage, writer.program]
+mod pair;
+
+/// The programs of a stage and of the experts beside it, for the steps of the stage.
+pub fn programs(
+    steps: &[Step],
+    moves: &[Moves],
+    chunks: &[Chunk],
+    routes: &Routes,
+) -> [Program; 2] {
+    [Side::Stage, Side::Experts].map(|side| {
+        let mut writer = Writer { side, chunks, routes, program: Program::default() };
+        for (at, step) in steps.iter().enumerate() {
+            let none = Moves::default();
+            let Moves { before, after } = moves.get(at).unwrap_or(&none);
+            before.iter().for_each(|it| writer.copy(*it));
+            writer.step(*step);
+            after.iter().for_each(|it| writer.copy(*it));
+        }
+        writer.program
+    })
 }
 
 struct Writer<'a> {
+    side: Side,
     chunks: &'a [Chunk],
     routes: &'a Routes,
     program: Program,
@@ -47,80 +66,113 @@ impl Writer<'_> {
         self.chunks[chunk].visits.len()
     }
 
-    fn stage(&mut self, Action { chunk, work, microbatch }: Action) {
+    /// Segments of a chunk, or visits on the experts' side.
+    fn segments(&self, chunk: usize) -> usize {
+        match self.side {
+            Side::Stage => self.visits(chunk) + 1,
+            Side::Experts => self.visits(chunk),
+        }
+    }
+
+    fn copy(&mut self, Move { step, chunk, microbatch }: Move) {
+        let homes = if self.side == Side::Stage { 1 } else { self.visits(chunk) };
+        for segment in 0..homes {
+            self.write(Instruction::Copy { step, chunk, segment, microbatch });
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Work(action) => self.action(action),
+            Step::Pair(forward, backward) => self.pair(forward, backward),
+            Step::Send(_) | Step::Receive(_) => unreachable!("orders name compute only"),
+        }
+    }
+
+    fn action(&mut self, Action { chunk, work, microbatch }: Action) {
+        let segments = self.segments(chunk);
         match work {
-            Work::Forward => self.stage_forward(chunk, microbatch),
+            Work::Forward => (0..segments).for_each(|it| self.forward(chunk, it, microbatch)),
             Work::BackwardInput => {
-                self.stage_input(chunk, microbatch);
-                self.send(Cargo::Gradients { chunk }, microbatch);
+                self.inputs(chunk, microbatch);
+                self.leave(chunk, microbatch);
             }
-            Work::BackwardWeight => self.weights(chunk, self.visits(chunk) + 1, microbatch),
+            Work::BackwardWeight => self.weights(chunk, microbatch),
             Work::Backward => {
-                self.stage_input(chunk, microbatch);
-                self.weights(chunk, self.visits(chunk) + 1, microbatch);
-                self.send(Cargo::Gradients { chunk }, microbatch);
+                self.inputs(chunk, microbatch);
+                self.weights(chunk, microbatch);
+                self.leave(chunk, microbatch);
             }
         }
     }
 
-    fn stage_forward(&mut self, chunk: usize, microbatch: usize) {
-        if let Some(channel) = self.routes.input(chunk) {
-            self.write(Instruction::Receive { channel, microbatch });
-        }
-        for segment in 0..=self.visits(chunk) {
-            if let Some(visit) = segment.checked_sub(1) {
-                self.receive(Cargo::Combine { chunk, visit }, microbatch);
-            }
-            self.write(Instruction::Forward { chunk, segment, microbatch });
-            self.send(Cargo::Dispatch { chunk, visit: segment }, microbatch);
-        }
-        self.send(Cargo::Activations { chunk }, microbatch);
+    fn inputs(&mut self, chunk: usize, microbatch: usize) {
+        let segments = self.segments(chunk);
+        (0..segments).rev().for_each(|it| self.input(chunk, it, microbatch));
     }
 
-    fn stage_input(&mut self, chunk: usize, microbatch: usize) {
-        if let Some(channel) = self.routes.output_gradient(chunk) {
-            self.write(Instruction::Receive { channel, microbatch });
-        }
-        for segment in (0..=self.visits(chunk)).rev() {
-            self.receive(Cargo::DispatchGradients { chunk, visit: segment }, microbatch);
-            self.write(Instruction::BackwardInput { chunk, segment, microbatch });
-            if let Some(visit) = segment.checked_sub(1) {
-                self.send(Cargo::CombineGradients { chunk, visit }, microbatch);
-            }
-        }
-    }
-
-    fn weights(&mut self, chunk: usize, segments: usize, microbatch: usize) {
-        for segment in (0..segments).rev() {
+    fn weights(&mut self, chunk: usize, microbatch: usize) {
+        for segment in (0..self.segments(chunk)).rev() {
             self.write(Instruction::BackwardWeight { chunk, segment, microbatch });
         }
     }
 
-    fn experts(&mut self, Action { chunk, work, microbatch }: Action) {
-        match work {
-            Work::Forward => self.experts_forward(chunk, microbatch),
-            Work::BackwardInput => self.experts_input(chunk, microbatch),
-            Work::BackwardWeight => self.weights(chunk, self.visits(chunk), microbatch),
-            Work::Backward => {
-                self.experts_input(chunk, microbatch);
-                self.weights(chunk, self.visits(chunk), microbatch);
+    /// Sends the gradient of a chunk's input to the stage before.
+    fn leave(&mut self, chunk: usize, microbatch: usize) {
+        if self.side == Side::Stage {
+            self.send(Cargo::Gradients { chunk }, microbatch);
+        }
+    }
+
+    /// `F` of a segment, from the arrival of what it reads to the sending of what it makes.
+    fn forward(&mut self, chunk: usize, segment: usize, microbatch: usize) {
+        let (visit, forward) = (segment, Instruction::Forward { chunk, segment, microbatch });
+        if self.side == Side::Experts {
+            self.receive(Cargo::Dispatch { chunk, visit }, microbatch);
+            self.write(forward);
+            return self.send(Cargo::Combine { chunk, visit }, microbatch);
+        }
+        match segment.checked_sub(1) {
+            Some(visit) => self.receive(Cargo::Combine { chunk, visit }, microbatch),
+            None => {
+                if let Some(channel) = self.routes.input(chunk) {
+                    self.write(Instruction::Receive { channel, microbatch });
+                }
             }
         }
-    }
-
-    fn experts_forward(&mut self, chunk: usize, microbatch: usize) {
-        for visit in 0..self.visits(chunk) {
-            self.receive(Cargo::Dispatch { chunk, visit }, microbatch);
-            self.write(Instruction::Forward { chunk, segment: visit, microbatch });
-            self.send(Cargo::Combine { chunk, visit }, microbatch);
+        self.write(forward);
+        match segment < self.visits(chunk) {
+            true => self.send(Cargo::Dispatch { chunk, visit }, microbatch),
+            false => self.send(Cargo::Activations { chunk }, microbatch),
         }
     }
 
-    fn experts_input(&mut self, chunk: usize, microbatch: usize) {
-        for visit in (0..self.visits(chunk)).rev() {
+    /// `I` of a segment, from the restoring of what it reads to the sending of what it makes for the
+    /// experts, or back from them.
+    fn input(&mut self, chunk: usize, segment: usize, microbatch: usize) {
+        let (visit, input) = (segment, Instruction::BackwardInput { chunk, segment, microbatch });
+        if self.chunks[chunk].restores(self.side, segment) {
+            self.write(Instruction::Restore { chunk, segment, microbatch });
+        }
+        if self.side == Side::Experts {
             self.receive(Cargo::CombineGradients { chunk, visit }, microbatch);
-            self.write(Instruction::BackwardInput { chunk, segment: visit, microbatch });
-            self.send(Cargo::DispatchGradients { chunk, visit }, microbatch);
+            self.write(input);
+            return self.send(Cargo::DispatchGradients { chunk, visit }, microbatch);
+        }
+        match segment < self.visits(chunk) {
+            true => self.receive(Cargo::DispatchGradients { chunk, visit }, microbatch),
+            false => {
+                if let Some(channel) = self.routes.output_gradient(chunk) {
+                    self.write(Instruction::Receive { channel, microbatch });
+                }
+            }
+        }
+        self.write(input);
+        if let Some(visit) = segment.checked_sub(1) {
+            self.send(Cargo::CombineGradients { chunk, visit }, microbatch);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ impl Profile {
 
 impl Sample {
     fn parts(&self) -> Parts {
-        Parts { forward: self.forward, input: self.input, weight: self.weight }
+        Parts { forward: self.forward, input: self.input, weight: self.weight, restore: 0.0 }
     }
 }
 

@@ -35,7 +35,8 @@ fn h800() -> Gpus {
 
 fn machine() -> Machine {
     let core = Device { name: "core".into(), bf16: 1e10, f32: 1e10, bandwidth: 1e10, ..h800().gpu };
-    Machine { cores: 2, core, message: 1e-5, latency: 2e-5 }
+    let (link, host, device) = (None, None, None);
+    Machine { cores: 2, core, message: 1e-5, latency: 2e-5, link, host, device, apart: false }
 }
 
 fn plan(decoder: Decoder, mesh: Mesh, context: usize) -> (ModelGraph, Plan) {
@@ -77,11 +78,11 @@ fn messages_of_kimi_k2_have_the_bytes_and_links_of_its_shapes() {
     assert_eq!(activations.occupies, [0.0, 4096.0 * token / 50e9]);
     assert_eq!(activations.latency, 8e-6);
     let dispatch = way(&plan, &prices, |cargo| matches!(cargo, Cargo::Dispatch { .. }));
-    assert_eq!(dispatch.bytes, 4096.0 * 8.0 * token + 384.0 * 4.0);
+    assert_eq!(dispatch.bytes, 4096.0 * 8.0 * (token + 4.0) + 384.0 * 4.0);
     let part = dispatch.bytes / 16.0;
     assert_eq!(dispatch.occupies, [part * 7.0 / 200e9, part * 8.0 / 50e9]);
     let back = way(&plan, &prices, |cargo| matches!(cargo, Cargo::DispatchGradients { .. }));
-    assert_eq!(back.bytes, 4096.0 * 8.0 * token);
+    assert_eq!(back.bytes, 4096.0 * 8.0 * (token + 4.0));
     let inside = Cluster::Gpus(Gpus { gpus: 16, ..h800() });
     let prices = Prices::new(&graph, &plan, &inside, DType::Bf16, None);
     let dispatch = way(&plan, &prices, |cargo| matches!(cargo, Cargo::Dispatch { .. }));
@@ -103,6 +104,7 @@ fn operators_take_the_longer_of_their_flops_and_their_bytes() {
             profile,
             sources: 1,
             exchanged: Vec::new(),
+            keepings: Default::default(),
         };
         let norm = Op::RmsNorm(RmsNorm { width: 256, eps: 1e-6 });
         let linear = Op::Linear(Linear { input: 256, output: 512, init_std: 0.02 });
@@ -125,7 +127,10 @@ fn operators_take_the_longer_of_their_flops_and_their_bytes() {
     };
     let profile = Profile { samples: vec![sample], ..Profile::default() };
     let (other, measured, segment) = at(&plan, Some(&profile));
-    assert_eq!((other, measured), (norm, Parts { forward: 2.0, input: 4.0, weight: 6.0 }));
+    assert_eq!(
+        (other, measured),
+        (norm, Parts { forward: 2.0, input: 4.0, weight: 6.0, restore: 0.0 })
+    );
     assert!(segment.forward > 2.0, "other products follow the mean rate of their kind");
 }
 

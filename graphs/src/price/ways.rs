@@ -35,7 +35,7 @@ impl Pricing<'_> {
     pub(super) fn way(&self, channel: &Channel) -> Way {
         let bytes = self.cargo_bytes(channel.cargo);
         match self.cluster {
-            Cluster::Machine(machine) => self.within(machine, channel.cargo, bytes),
+            Cluster::Machine(machine) => self.within(machine, channel, bytes),
             Cluster::Gpus(gpus) => self.across(gpus, channel, bytes),
         }
     }
@@ -79,7 +79,10 @@ impl Pricing<'_> {
     }
 
     /// Within a machine bytes are handed over; only pieces that are joined get copied.
-    fn within(&self, machine: &Machine, cargo: Cargo, bytes: f64) -> Way {
+    ///
+    /// An emulated link carries what leaves the rank: of an all-to-all all but the own part.
+    fn within(&self, machine: &Machine, channel: &Channel, bytes: f64) -> Way {
+        let cargo = channel.cargo;
         let peers = if cargo.fans_out() { self.plan.mesh.ep } else { 1 } as f64;
         let to_stage = matches!(cargo, Cargo::Combine { .. } | Cargo::DispatchGradients { .. });
         let copied = if to_stage && peers > 1.0 { bytes } else { 0.0 };
@@ -87,12 +90,20 @@ impl Pricing<'_> {
             Some(profile) => (profile.message, profile.latency, profile.byte),
             None => (machine.message, machine.latency, 2.0 / machine.core.bandwidth),
         };
+        let leaves = match cargo.fans_out() {
+            true => bytes * (1.0 - 1.0 / peers),
+            false if channel.from.0 == channel.to.0 => 0.0,
+            false => bytes,
+        };
+        let link = machine.link.filter(|_| leaves > 0.0);
+        let occupies = [0.0, link.map_or(0.0, |link| leaves / link.each)];
+        let latency = latency + link.map_or(0.0, |link| link.latency);
         Way {
             bytes,
+            occupies,
             latency,
             sender: message * peers,
             receiver: message * peers + copied * byte,
-            ..Way::default()
         }
     }
 

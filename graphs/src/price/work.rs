@@ -2,12 +2,16 @@
 
 use std::ops::{Add, AddAssign, Mul};
 
-use ops::{Cost, Op};
+use ops::{Cost, Dim, Op, stored_bytes};
 
 use super::Pricing;
-use crate::{model::NodeId, plan::Visit};
+use crate::{
+    flight::{self, Keeping, Restoring, Task},
+    model::NodeId,
+    plan::{Side, Visit},
+};
 
-/// Seconds of the three parts of some work.
+/// Seconds of the parts of some work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Parts {
     /// Forward pass, `F`.
@@ -16,12 +20,14 @@ pub struct Parts {
     pub input: f64,
     /// Gradient of the weights, `W`.
     pub weight: f64,
+    /// Making what the backward pass reads as it was.
+    pub restore: f64,
 }
 
 impl Parts {
-    /// All three.
+    /// All of them.
     pub fn sum(self) -> f64 {
-        self.forward + self.input + self.weight
+        self.forward + self.input + self.weight + self.restore
     }
 }
 
@@ -33,6 +39,7 @@ impl Add for Parts {
             forward: self.forward + other.forward,
             input: self.input + other.input,
             weight: self.weight + other.weight,
+            restore: self.restore + other.restore,
         }
     }
 }
@@ -51,27 +58,60 @@ impl Mul<f64> for Parts {
             forward: self.forward * factor,
             input: self.input * factor,
             weight: self.weight * factor,
+            restore: self.restore * factor,
         }
     }
 }
 
 impl Pricing<'_> {
     /// Seconds of each segment of a chunk.
-    pub(super) fn segments(&self, segments: &[Vec<NodeId>]) -> Vec<Parts> {
-        let tokens = self.tokens();
+    pub(super) fn segments(&self, chunk: usize) -> Vec<Parts> {
+        let (tokens, segments) = (self.tokens(), &self.plan.chunks[chunk].segments);
         let node = |&node: &NodeId| self.priced(&self.graph.node(node).op, tokens);
         let sum = |nodes: &Vec<NodeId>| nodes.iter().map(node).fold(Parts::default(), Parts::add);
-        segments.iter().map(sum).collect()
+        let keeping = &self.keepings[Side::Stage as usize][&(chunk, 0)];
+        let tasks = |segment| flight::tasks(self.plan, self.graph, Side::Stage, chunk, segment);
+        let tasks: Vec<Vec<Task>> = (0..segments.len()).map(tasks).collect();
+        let restorings = keeping.restorings(self.graph, &tasks);
+        let both = segments.iter().map(sum).zip(restorings);
+        both.map(|(parts, it)| self.with_storage(parts, keeping, &it, tokens)).collect()
     }
 
     /// Seconds of each visit of a chunk.
-    pub(super) fn visits(&self, visits: &[Visit]) -> Vec<Parts> {
-        let sum = |visit: &Visit| {
+    pub(super) fn visits(&self, chunk: usize) -> Vec<Parts> {
+        let visit = |(number, visit): (usize, &Visit)| {
             let rows = self.rows(visit).div_ceil(self.sources);
             let one = visit.nodes.iter().map(|(_, op)| self.priced(op, rows));
-            one.fold(Parts::default(), Parts::add) * self.sources as f64
+            let parts = one.fold(Parts::default(), Parts::add);
+            let keeping = &self.keepings[Side::Experts as usize][&(chunk, number)];
+            let tasks = flight::tasks(self.plan, self.graph, Side::Experts, chunk, number);
+            let restoring = &keeping.restorings(self.graph, &[tasks])[0];
+            self.with_storage(parts, keeping, restoring, rows) * self.sources as f64
         };
-        visits.iter().map(sum).collect()
+        self.plan.chunks[chunk].visits.iter().enumerate().map(visit).collect()
+    }
+
+    /// Adds what storing in FP8 costs forward, and what restoring costs.
+    fn with_storage(
+        &self,
+        mut parts: Parts,
+        keeping: &Keeping,
+        restoring: &Restoring,
+        amount: usize,
+    ) -> Parts {
+        let again = restoring.again.iter().map(|&node| &keeping.task(node).op);
+        parts.restore += again.map(|op| self.priced(op, amount).forward).sum::<f64>();
+        for &port in &restoring.decoded {
+            let Some(Dim::Of(width)) = self.graph.node(port.0).outputs[port.1].dims.last() else {
+                continue;
+            };
+            let plain = (amount * width * self.dtype.size()) as f64;
+            let bytes = plain + stored_bytes(amount, *width) as f64;
+            let seconds = self.device.launch + bytes / self.device.bandwidth;
+            parts.forward += seconds;
+            parts.restore += seconds;
+        }
+        parts
     }
 
     /// Seconds of one call of an operator for some tokens or rows.
@@ -105,6 +145,7 @@ impl Pricing<'_> {
             input: time(input_flops, 2.0 * moved + weights * size),
             // Adds to gradients in F32: each is read and written.
             weight: if has_weights { time(weight_flops, moved + 8.0 * weights) } else { 0.0 },
+            restore: 0.0,
         }
     }
 }

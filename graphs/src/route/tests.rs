@@ -20,15 +20,15 @@ fn a_segment_ends_with_the_dispatch_and_the_next_begins_with_its_combine() {
 }
 
 #[test]
-fn rows_and_counts_cross_to_the_experts_and_rows_cross_back() {
+fn rows_counts_and_shares_cross_to_the_experts_and_rows_cross_back() {
     let graph = graph();
     let chunk = chunk(&graph, 0..graph.len(), 0, 2);
     let visit = &chunk.visits[0];
     let dispatch = *chunk.segments[0].last().unwrap();
-    let down = visit.nodes.last().unwrap().0;
-    assert_eq!(visit.inputs, [(dispatch, 0), (dispatch, 1)]);
-    assert_eq!(visit.outputs, [(down, 0)]);
-    assert_eq!(graph.node(down).name, "model.layers.1.mlp.experts.*.down_proj");
+    let last = visit.nodes.last().unwrap().0;
+    assert_eq!(visit.inputs, [(dispatch, 0), (dispatch, 1), (dispatch, 2)]);
+    assert_eq!(visit.outputs, [(last, 0)]);
+    assert_eq!(graph.node(last).name, "model.layers.1.mlp.experts.weigh");
 }
 
 #[test]

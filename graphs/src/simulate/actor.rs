@@ -15,6 +15,7 @@ pub(super) enum Reason {
     Message(Sent),
     Buffer(Taken),
     Core,
+    Bus,
 }
 
 /// One actor of one copy.
@@ -46,6 +47,7 @@ pub(super) fn cause(reason: Option<Reason>, since: f64) -> (Cause, u32) {
         }
         Some(Reason::Buffer(taken)) => (Cause::Credit, taken.after),
         Some(Reason::Core) => (Cause::Core, NONE),
+        Some(Reason::Bus) => (Cause::HostLink, NONE),
         None => (Cause::Transfer, NONE),
     }
 }

@@ -3,7 +3,11 @@
 //! Actors go on in the order of their times, so whoever asks first for a device, a core or a link
 //! gets it first. An actor that cannot go on is parked; who sends what it waits for wakes it.
 
-use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    ops::Range,
+};
 
 use crate::{
     plan::{ChannelId, Instruction, Plan, Side},
@@ -12,9 +16,9 @@ use crate::{
         Conditions,
         actor::{self, Actor, NONE, Reason, actors},
         post::{Post, Sent, Taken},
-        record::{Record, message, work},
+        record::{self, Record, message, work},
     },
-    timeline::{Cause, Wait},
+    timeline::{Cause, Kind, Wait},
 };
 
 /// Something that one event uses at a time.
@@ -41,6 +45,10 @@ pub(super) struct Engine<'a> {
     devices: Vec<Shared>,
     /// The links of each rank: within the node, and the fabric.
     links: Vec<[Shared; 2]>,
+    /// The buses of each rank: to the host, and back.
+    buses: Vec<[f64; 2]>,
+    /// When copies that nobody has waited for yet are done: by actor, chunk, visit and microbatch.
+    copies: BTreeMap<(usize, usize, usize, usize), f64>,
     post: Post,
     /// For each event the one that let it start.
     pub before: Vec<u32>,
@@ -82,6 +90,8 @@ impl<'a> Engine<'a> {
             queue,
             devices: vec![FREE; prices.cores.unwrap_or(stages)],
             links: vec![[FREE; 2]; copies * stages],
+            buses: vec![[0.0; 2]; copies * stages],
+            copies: BTreeMap::new(),
             post: Post::new(plan, copies),
             before: vec![NONE; events * copies],
             ranks: (0..stages).map(|s| Record::new(keeps_spans.then(|| count(s)))).collect(),
@@ -120,6 +130,7 @@ impl<'a> Engine<'a> {
                     self.receive(index, channel, microbatch)
                 }
                 Instruction::Send { channel, microbatch } => self.send(index, channel, microbatch),
+                Instruction::Copy { .. } => self.copy(index, instruction),
                 compute => self.compute(index, compute),
             };
             match flow {
@@ -145,6 +156,7 @@ impl<'a> Engine<'a> {
         let seconds = match instruction {
             Instruction::Forward { .. } => parts.forward,
             Instruction::BackwardInput { .. } => parts.input,
+            Instruction::Restore { .. } => parts.restore,
             _ => parts.weight,
         };
         let event = copy * self.events + first + at;
@@ -157,6 +169,32 @@ impl<'a> Engine<'a> {
             self.ranks[stage] = record;
         }
         self.actors[index].reason = None;
+        Flow::On
+    }
+
+    /// Begins a copy on the bus of the rank, or waits for one.
+    fn copy(&mut self, index: usize, instruction: Instruction) -> Flow {
+        let Instruction::Copy { chunk, segment, microbatch, .. } = instruction else {
+            return Flow::On;
+        };
+        let Actor { copy, stage, side, first, at, time, .. } = self.actors[index];
+        let key = (index, chunk, segment, microbatch);
+        let Some(task) = record::copy(instruction) else {
+            let done = self.copies.remove(&key).unwrap_or(0.0);
+            if done > time {
+                self.actors[index].time = done;
+                self.actors[index].reason = Some(Reason::Bus);
+            }
+            return Flow::On;
+        };
+        let bus = &mut self.buses[copy * self.plan.programs.len() + stage];
+        let bus = &mut bus[usize::from(task.kind == Kind::Fetch)];
+        let start = bus.max(time);
+        *bus = start + self.prices.copies[chunk][side as usize][segment];
+        self.copies.insert(key, *bus);
+        if copy == 0 {
+            self.ranks[stage].copy(first + at, task, (start, *bus));
+        }
         Flow::On
     }
 

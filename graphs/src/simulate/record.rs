@@ -1,7 +1,7 @@
 //! What a simulated rank did, summed up as it goes, and span by span if asked.
 
 use crate::{
-    plan::{Cargo, Instruction, Side},
+    plan::{Cargo, CopyStep, Instruction, Side},
     timeline::{Cause, Kind, Lane, Span, Task, Wait},
 };
 
@@ -61,6 +61,13 @@ impl Record {
         }
     }
 
+    /// Notes a copy to the host, or back.
+    pub fn copy(&mut self, id: usize, task: Task, (start, end): (f64, f64)) {
+        if let Some(spans) = &mut self.spans {
+            spans.push(Span { id, lane: Lane::Copy, task, start, end, wait: None });
+        }
+    }
+
     /// Notes a message, and since when it waited for a buffer, if it did.
     pub fn send(&mut self, id: usize, task: Task, (start, end): (f64, f64), wait: Option<Wait>) {
         self.sending += f64::max(end - self.sent.max(start), 0.0);
@@ -87,7 +94,23 @@ pub fn work(side: Side, instruction: Instruction) -> Option<Task> {
             let kind = if stage { Kind::BackwardWeight } else { Kind::ExpertBackwardWeight };
             (kind, chunk, segment, microbatch)
         }
-        Instruction::Receive { .. } | Instruction::Send { .. } => return None,
+        Instruction::Restore { chunk, segment, microbatch } => {
+            (Kind::Recompute, chunk, segment, microbatch)
+        }
+        Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
+            return None;
+        }
+    };
+    Some(Task { kind, chunk, segment, microbatch })
+}
+
+/// A copy as timelines name it; nothing of what only waits for one.
+pub fn copy(instruction: Instruction) -> Option<Task> {
+    let Instruction::Copy { step, chunk, segment, microbatch } = instruction else { return None };
+    let kind = match step {
+        CopyStep::Offload => Kind::Offload,
+        CopyStep::Fetch => Kind::Fetch,
+        CopyStep::Offloaded | CopyStep::Fetched => return None,
     };
     Some(Task { kind, chunk, segment, microbatch })
 }

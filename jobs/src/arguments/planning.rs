@@ -8,7 +8,7 @@ use jobs::{
     quantity::ByteCount,
 };
 
-use crate::arguments::JobArguments;
+use crate::arguments::PhaseArguments;
 
 /// A schedule to print, or a file of orders to check or to simulate.
 #[derive(Args)]
@@ -62,7 +62,7 @@ pub struct ScheduleArguments {
 pub struct PlanArguments {
     /// The job.
     #[command(flatten)]
-    pub job: JobArguments,
+    pub job: PhaseArguments,
     /// How far it is lowered.
     #[arg(long, value_enum, default_value = "summary")]
     pub level: Level,
@@ -82,7 +82,7 @@ pub struct PlanArguments {
 pub struct SearchArguments {
     /// The job.
     #[command(flatten)]
-    pub job: JobArguments,
+    pub job: PhaseArguments,
     /// Ranks to use; left out: all of the cluster, or as many as the job's plan has.
     #[arg(long)]
     pub ranks: Option<NonZeroUsize>,
@@ -116,6 +116,9 @@ pub struct DiffArguments {
     /// Plan of the second job: one of its own, or a file.
     #[arg(long, value_name = "NAME|FILE")]
     pub plan: Option<String>,
+    /// Phase of both whose consequences are compared; left out: the first.
+    #[arg(long, value_name = "NAME")]
+    pub phase: Option<String>,
     /// Change one field of the second job, as `path=value`; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
@@ -133,6 +136,9 @@ pub struct VizArguments {
     /// Plan to draw: one of the job's, or a file.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "schedule")]
     pub plan: Option<String>,
+    /// Phase to draw; left out: the first.
+    #[arg(long, value_name = "NAME", conflicts_with = "schedule")]
+    pub phase: Option<String>,
     /// Change one field of the job, as `path=value`; may be repeated.
     #[arg(long = "set", value_name = "PATH=VALUE", conflicts_with = "schedule")]
     pub sets: Vec<String>,

@@ -1,11 +1,11 @@
 //! Whether a cluster is one, and the plan fits it.
 
-use super::{Places, parts::not_positive};
-use crate::{
-    code,
-    job::{Job, PlanChoice},
-    report::Finding,
+use super::{
+    Places,
+    parts::not_positive,
+    paths::{self, Paths},
 };
+use crate::{code, job::Job, report::Finding};
 
 /// Numbers of the cluster, and the ranks of the plan.
 pub fn cluster(job: &Job, places: Places<'_>) -> Vec<Finding> {
@@ -19,19 +19,22 @@ pub fn cluster(job: &Job, places: Places<'_>) -> Vec<Finding> {
         .map(|(path, got)| not_positive(&format!("cluster.{path}"), &got.to_string(), places))
         .collect();
     if findings.is_empty() {
-        findings.extend(ranks(job, places));
+        let all = paths::all(job, places).into_iter();
+        let found = all.map(|paths| {
+            let found = ranks(&paths, places).into_iter().collect();
+            (paths, found)
+        });
+        findings.extend(paths::told(found.collect()));
     }
     findings
 }
 
-fn ranks(job: &Job, places: Places<'_>) -> Option<Finding> {
+fn ranks(paths: &Paths<'_>, places: Places<'_>) -> Option<Finding> {
+    let job = &paths.phase.job;
     let gpus = job.cluster.as_ref()?.plain().ranks()?;
     let mesh = job.chosen_plan()?.mesh;
     let ranks = mesh.pp.saturating_mul(mesh.ep).saturating_mul(mesh.dp);
-    let path = match &job.plan {
-        PlanChoice::Named(name) => format!("plans.{name}.mesh"),
-        PlanChoice::Inline(_) => "plan.mesh".to_string(),
-    };
+    let path = format!("{}.mesh", paths.plan());
     if ranks <= gpus || !places.sound(&[&path]) {
         return None;
     }
@@ -46,7 +49,7 @@ mod tests {
 
     fn said(sets: &[&str]) -> Result<usize, String> {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
         let loaded = load(&request).map_err(|report| report.to_string())?;
         Ok(loaded.job.cluster.unwrap().plain().ranks().unwrap_or(usize::MAX))
     }

@@ -1,10 +1,10 @@
-//! Actors, their names, and the numbers of the learner.
+//! Actors, their names, and the numbers of the run.
 
-use super::Places;
+use super::{Places, paths::Paths};
 use crate::{
     code,
     de::listed,
-    job::{Actor, Job, LearningRate, Mix, Model, PlanChoice, Tokenizer, Train},
+    job::{Actor, Job, Mix, Model, PlanChoice, Tokenizer},
     overlay::unknown_plan,
     quantity::Every,
     report::Finding,
@@ -46,9 +46,6 @@ pub fn actors(job: &Job, places: Places<'_>) -> Vec<Finding> {
             Actor::Mix(mix) if places.sound(&[&path]) => {
                 findings.extend(parts_of_mix(job, mix, &path, places));
             }
-            Actor::Train(train) if places.sound(&[&format!("{path}.loss")]) => {
-                findings.extend(losses(job, train, &path, places));
-            }
             Actor::Mix(_) | Actor::Train(_) => {}
         }
     }
@@ -71,15 +68,17 @@ fn parts_of_mix(job: &Job, mix: &Mix, path: &str, places: Places<'_>) -> Vec<Fin
     findings
 }
 
-fn losses(job: &Job, train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
+/// What a phase minimises, and that the actors that it names can be read.
+pub(super) fn losses(job: &Job, paths: &Paths<'_>, places: Places<'_>) -> Vec<Finding> {
+    let loss = &paths.train.loss;
     let mut findings = Vec::new();
-    for (number, loss) in train.loss.iter().enumerate() {
-        let path = format!("{path}.loss.{number}.of");
+    for (number, loss) in loss.iter().enumerate() {
+        let path = paths.of(&format!("loss.{number}.of"));
         findings.extend(reads(job, loss.of(), &["Corpus", "Mix"], &path, places));
     }
-    if train.loss.len() != 1 {
-        let message = format!("expected one loss, got {}", train.loss.len());
-        let place = places.of(&format!("{path}.loss"));
+    if loss.len() != 1 {
+        let message = format!("expected one loss, got {}", loss.len());
+        let place = places.of(&paths.of("loss"));
         findings.push(Finding::new(code::CLASH, message).at(place, ""));
     }
     findings
@@ -110,10 +109,10 @@ pub(super) fn not_positive(path: &str, got: &str, places: Places<'_>) -> Finding
     Finding::new(code::POSITIVE, message).at(places.of(path), "")
 }
 
-/// Numbers of the learner and the run that must be positive or fit each other.
+/// Numbers of the run that must be positive or fit each other.
 pub fn numbers(job: &Job, places: Places<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if job.stop.steps(1) == 0 && places.sound(&["stop"]) {
+    if job.stop.is_some_and(|stop| stop.steps(1) == 0) && places.sound(&["stop"]) {
         findings.push(not_positive("stop", "0", places));
     }
     if let Some(checkpoint) = &job.checkpoint {
@@ -125,22 +124,15 @@ pub fn numbers(job: &Job, places: Places<'_>) -> Vec<Finding> {
             findings.push(not_positive("checkpoint.every", "0", places));
         }
     }
-    for (name, train) in job.learners() {
-        let path = format!("actors.{name}");
-        if places.sound(&[&format!("{path}.batch"), &format!("{path}.context")]) {
-            findings.extend(batch(train, &path, places));
-        }
-        if places.sound(&[&format!("{path}.lr")]) {
-            findings.extend(rate(train, &path, places));
-        }
-    }
     if places.sound(&["model", "tokenizer"]) {
         findings.extend(vocabulary(job, places));
     }
     findings
 }
 
-fn batch(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
+/// Numbers of a phase that must be positive, and a batch of whole sequences.
+pub(super) fn batch(paths: &Paths<'_>, places: Places<'_>) -> Vec<Finding> {
+    let train = &paths.train;
     let (batch, context) = (train.batch.0, train.context.0);
     let clip = train.clip.map_or(1.0, f64::from);
     let fields = [
@@ -151,7 +143,7 @@ fn batch(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
     ];
     let wrong = fields.into_iter().filter(|(_, value)| !(value.is_finite() && *value > 0.0));
     let mut findings: Vec<Finding> = wrong
-        .map(|(field, value)| not_positive(&format!("{path}.{field}"), &value.to_string(), places))
+        .map(|(field, value)| not_positive(&paths.of(field), &value.to_string(), places))
         .collect();
     if context > 0 && !batch.is_multiple_of(context) {
         let message = format!("a batch of {batch} tokens is not whole sequences of {context}");
@@ -161,38 +153,9 @@ fn batch(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
             .filter(|batch| *batch > 0)
             .map(|batch| batch.to_string())
             .collect();
-        let finding =
-            Finding::new(code::BATCH, message).at(places.of(&format!("{path}.batch")), "");
-        let finding = finding.at(places.of(&format!("{path}.context")), "`context` is from here");
+        let finding = Finding::new(code::BATCH, message).at(places.of(&paths.of("batch")), "");
+        let finding = finding.at(places.of(&paths.of("context")), "`context` is from here");
         findings.push(finding.help(format!("nearest batches that do: {}", near.join(", "))));
-    }
-    findings
-}
-
-fn rate(train: &Train, path: &str, places: Places<'_>) -> Vec<Finding> {
-    let LearningRate::Wsd(wsd) = &train.lr;
-    let mut findings = Vec::new();
-    let place = |field: &str| places.of(&format!("{path}.lr.{field}"));
-    if !(wsd.peak.is_finite() && wsd.peak > 0.0) {
-        findings.push(not_positive(&format!("{path}.lr.peak"), &wsd.peak.to_string(), places));
-    }
-    let steps = |extent: crate::quantity::Extent| extent.steps(train.batch.0);
-    match (&wsd.decay, wsd.stable) {
-        (Some(_), None) => {
-            let finding = Finding::new(code::RATE, "`decay` needs `stable`, where it begins");
-            findings.push(finding.at(place("decay"), "").help("add `stable: \"1000 steps\",`"));
-        }
-        (_, Some(stable)) if steps(stable) < steps(wsd.warmup) => {
-            let finding = Finding::new(code::RATE, "`stable` ends before `warmup` does");
-            let finding = finding.at(place("stable"), "counted from the start of the run");
-            findings.push(finding.at(place("warmup"), "`warmup` is from here"));
-        }
-        _ => {}
-    }
-    let to = wsd.decay.as_ref().map_or(0.0, |decay| decay.end().0);
-    if !(0.0..=wsd.peak).contains(&to) {
-        let message = format!("the rate decays to {to}; expected 0 to the peak of {}", wsd.peak);
-        findings.push(Finding::new(code::RATE, message).at(place("decay.to"), ""));
     }
     findings
 }
@@ -219,16 +182,28 @@ fn vocabulary(job: &Job, places: Places<'_>) -> Option<Finding> {
     })
 }
 
-/// The named plan must exist.
-pub fn plan_names(job: &Job, places: Places<'_>) -> Option<Finding> {
-    let PlanChoice::Named(name) = &job.plan else { return None };
-    if job.plans.contains_key(name) || !places.sound(&["plan", "plans"]) {
+/// The named plans, the job's and those of phases, must exist.
+pub fn plan_names(job: &Job, places: Places<'_>) -> Vec<Finding> {
+    let mut choices = vec![("plan".to_string(), &job.plan)];
+    for (learner, train) in job.learners() {
+        for (at, phase) in train.phases.iter().enumerate() {
+            let path = format!("actors.{learner}.phases.{at}.plan");
+            choices.extend(phase.plan.as_ref().map(|plan| (path, plan)));
+        }
+    }
+    let wrong = choices.iter().filter_map(|(path, choice)| plan_name(job, path, choice, places));
+    wrong.collect()
+}
+
+fn plan_name(job: &Job, path: &str, choice: &PlanChoice, places: Places<'_>) -> Option<Finding> {
+    let PlanChoice::Named(name) = choice else { return None };
+    if job.plans.contains_key(name) || !places.sound(&[path, "plans"]) {
         return None;
     }
     let known: Vec<&str> = job.plans.keys().map(String::as_str).collect();
-    let place = match places.tree.field("plan").and_then(|plan| plan.wrapped("Named")) {
+    let place = match places.tree.at(path).and_then(|plan| plan.wrapped("Named")) {
         Some((_, span)) => span,
-        None => places.of("plan"),
+        None => places.of(path),
     };
     Some(unknown_plan(name, &known, place))
 }

@@ -4,10 +4,11 @@ pub mod writing;
 
 mod parts;
 mod products;
+mod storage;
 
 use std::num::NonZeroUsize;
 
-use graphs::{ModelGraph, Plan, plan::Batch};
+use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -15,11 +16,16 @@ use crate::{
     commands::verify::Recorded,
     exit::Failure,
     job::Job,
-    memory, prepare,
-    view::progress::{bytes, grouped},
+    memory,
+    phase::Phase,
+    prepare,
+    view::{
+        progress::{bytes, grouped},
+        words,
+    },
 };
 
-pub use self::{parts::parts, products::products};
+pub use self::{parts::parts, products::products, storage::storage};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +43,10 @@ pub struct Size {
 /// # Errors
 ///
 /// A plan that does not fit, a failing actor.
-pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
+pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
     let steps = size.steps.get();
     let tokens = size.sequences * size.context;
-    let reports = reports(job, size)?;
+    let (job, reports) = (&phase.job, reports(phase, size)?);
     let seconds = reports.median(|report| report.step_seconds);
     let share = reports.median(|report| report.matmul_share);
     let rate = tokens as f64 / seconds;
@@ -54,6 +60,8 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
             "matmul_share": share,
             "bubble": reports.median(|report| report.bubble),
             "memory_bytes": memory,
+            "copy_wait_seconds": reports.median(|report| report.copy_wait_seconds),
+            "overlap": reports.overlap(),
             "steps": steps,
         });
         println!("{answer}");
@@ -65,6 +73,7 @@ pub fn bench(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
         );
         println!("{:.0} % of the busy time in matrix products", 100.0 * share);
         println!("{} held at most", bytes(memory));
+        reports.overlap().iter().flat_map(words::overlap).for_each(|line| println!("{line}"));
     }
     Ok(0)
 }
@@ -78,10 +87,17 @@ impl Reports {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     }
+
+    /// What travelled in all steps together, if anything did.
+    fn overlap(&self) -> Option<Overlap> {
+        let overlaps: Option<Vec<Overlap>> = self.0.iter().map(|it| it.overlap.clone()).collect();
+        overlaps.map(Overlap::sum)
+    }
 }
 
 /// Trains on random tokens, two steps to warm up and those that count.
-fn reports(job: &Job, size: Size) -> Result<Reports, Failure> {
+fn reports(phase: &Phase, size: Size) -> Result<Reports, Failure> {
+    let job = &phase.job;
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
     memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
@@ -91,7 +107,7 @@ fn reports(job: &Job, size: Size) -> Result<Reports, Failure> {
         steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
         next: 0,
     };
-    let mut cluster = Cluster::start(prepare::setup(job, network, plan, None), Box::new(feed))?;
+    let mut cluster = Cluster::start(prepare::setup(phase, network, plan, None), Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
     }

@@ -173,7 +173,8 @@ mod tests {
 
     fn loaded(plan: &str, sets: &[&str]) -> Loaded {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: "k2-nano".into(), plan: Some(plan.into()), sets };
+        let plan = Some(plan.into());
+        let request = Request { job: "k2-nano".into(), plan, sets, ..Request::default() };
         load(&request).unwrap_or_else(|report| panic!("{report}"))
     }
 

@@ -23,6 +23,7 @@ use crate::{
     report::SCHEMA,
     saved,
     view::{
+        phases,
         progress::{bytes, grouped},
         words::{cause as cause_word, time},
     },
@@ -95,7 +96,7 @@ pub fn plan(
 /// If the file cannot be written.
 pub fn save(loaded: &Loaded, asked: &str, file: &Path) -> Result<String, Failure> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let text = saved::text(loaded, asked, folder.unwrap_or(Path::new(".")));
+    let text = saved::text(loaded, asked, folder.unwrap_or(Path::new(".")))?;
     let failed = |error| Failure::environment(format!("cannot write {}: {error}", file.display()));
     std::fs::write(file, text).map_err(failed)?;
     let path = file.display();
@@ -115,6 +116,9 @@ fn summary(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String, Fail
         return Ok(format!("{}\n", figures(loaded, &found, &advice)));
     }
     let mut page = sizes(loaded);
+    if loaded.whole.has_phases() {
+        page += &phases::table(&loaded.whole, &loaded.phases, Some(loaded.at));
+    }
     page += &held(&found);
     page += &times(&found);
     for Expectation { field, bound, found, is_kept } in expectations(&loaded.job, &found) {
@@ -267,7 +271,7 @@ fn figures(loaded: &Loaded, found: &Consequences, advice: &[Advice]) -> Value {
     );
     let idle =
         waits(found).into_iter().map(|(cause, part)| (cause_word(cause).into(), part.into()));
-    json!({
+    let mut answer = json!({
         "schema": SCHEMA,
         "job": job.name,
         "plan": job.plan_name(),
@@ -298,5 +302,10 @@ fn figures(loaded: &Loaded, found: &Consequences, advice: &[Advice]) -> Value {
         },
         "expect": expect.collect::<Vec<_>>(),
         "advice": advice,
-    })
+    });
+    if let Some(name) = &loaded.phase().name {
+        answer["phase"] = name.as_str().into();
+        answer["phases"] = loaded.phases.iter().map(phases::figures).collect::<Vec<_>>().into();
+    }
+    answer
 }

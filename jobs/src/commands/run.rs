@@ -1,5 +1,7 @@
 //! `run` and `resume`: train a job from its beginning, or go on from its newest checkpoint.
 
+mod phases;
+
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -10,17 +12,15 @@ use std::{
     time::Duration,
 };
 
-use graphs::Plan;
-use runtime::{Cluster, Feed, Inference, checkpoint::State};
+use runtime::{Cluster, Inference, checkpoint::State};
 use serde_json::json;
 
 use crate::{
     commands::sample::{self, Taste},
-    data::{Mix, Tokenizer},
+    data::Tokenizer,
     exit::{Failure, INTERRUPTED},
     folder, huggingface,
     job::{Export, Job, Metrics, Stop as JobStop},
-    memory,
     prepare::{self, Network},
     quantity::Every as JobEvery,
     train::{Checkpoints, Every, Orders, Outcome, Stop, Trace, train},
@@ -29,6 +29,8 @@ use crate::{
         progress::grouped,
     },
 };
+
+use self::phases::{Ready, Told, Trained};
 
 /// What the sample at the end of a run begins with.
 const PROMPT: &str = "pub fn";
@@ -111,35 +113,69 @@ fn parent(step: &Path) -> PathBuf {
 }
 
 impl Run<'_> {
+    /// Trains phase after phase, each from what the one before left in memory.
     fn start(&self, state: Option<State>) -> Result<u8, Failure> {
-        let network = prepare::network(self.job)?;
-        let plan = prepare::plan(self.job, &network.graph, None, None)?;
-        memory::fits(memory::of_training(&network.graph, &plan, self.job), "training this model")?;
         let data = self.options.data.as_ref();
-        let (mut mix, tokenizer) = prepare::text(self.job, &network.graph, data, &folder::cache())?;
-        let vocab = prepare::vocabulary(&network.graph);
-        let unigram = mix.unigram_nats(vocab).map_err(prepare::PrepareError::from)?;
+        let (ready, tokenizer) = phases::ready(self.job, data)?;
         // Written once nothing but training is left to fail: a folder with a job is taken.
         folder::put(&self.dir.join("job.ron"), self.text)?;
         folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;
-        self.introduce(&network, &plan, &mix, unigram);
-        if let Some(state) = &state {
-            mix.seek(&state.feed).map_err(runtime::RunError::from)?;
-        }
+        self.introduce(&ready[0].network);
         let interrupted = stop_on_interrupt();
-        let decoder = network.decoder.clone();
-        let traced = self.options.trace.clone().map(|trace| (trace, plan.clone()));
-        let setup = prepare::setup(self.job, network, plan, state);
-        let mut cluster = Cluster::start(setup, Box::new(mix))?;
-        let graph = cluster.graph().clone();
-        let outcome = train(&mut cluster, &self.orders(traced), &interrupted)?;
-        drop(cluster);
-        let inference = Inference::new(graph, &outcome.state.tensors, self.job.precision.dtype())?;
-        let export = self.export(decoder.as_ref(), &outcome, &tokenizer)?;
-        self.conclude(&outcome, unigram, &inference, &tokenizer, export)
+        let trained = self.train(ready, state, &interrupted)?;
+        let dtype = self.job.precision.dtype();
+        let tensors = &trained.outcome.state.tensors;
+        let inference = Inference::new(trained.graph.clone(), tensors, dtype)?;
+        let export = self.export(&trained, &tokenizer)?;
+        self.conclude(&trained, &inference, &tokenizer, export)
     }
 
-    fn orders(&self, traced: Option<(Tracing, Plan)>) -> Orders {
+    /// Trains all phases that are left of a run.
+    fn train(
+        &self,
+        ready: Vec<Ready>,
+        state: Option<State>,
+        interrupted: &AtomicBool,
+    ) -> Result<Trained, Failure> {
+        let done = state.as_ref().map_or(0, |state| state.step);
+        let mut left = phases::left(ready, done, self.job.steps());
+        let first = left.next().expect("the last phase is always left");
+        let mut trained = self.phase(first, state, interrupted)?;
+        for next in left {
+            if trained.outcome.interrupted || interrupted.load(Ordering::Relaxed) {
+                trained.outcome.interrupted = true;
+                break;
+            }
+            let Outcome { mut losses, state, .. } = trained.outcome;
+            trained = self.phase(next, Some(state), interrupted)?;
+            losses.append(&mut trained.outcome.losses);
+            trained.outcome.losses = losses;
+        }
+        Ok(trained)
+    }
+
+    /// Trains one phase, or what is left of it.
+    fn phase(
+        &self,
+        mut ready: Ready,
+        state: Option<State>,
+        interrupted: &AtomicBool,
+    ) -> Result<Trained, Failure> {
+        self.introduce_phase(&ready);
+        if let Some(state) = &state {
+            ready.read_on(state)?;
+        }
+        let orders = self.orders(&ready);
+        let Ready { phase, network, plan, text, unigram, .. } = ready;
+        let decoder = network.decoder.clone();
+        let setup = prepare::setup(&phase, network, plan, state);
+        let mut cluster = Cluster::start(setup, Box::new(text))?;
+        let graph = cluster.graph().clone();
+        let outcome = train(&mut cluster, &orders, interrupted)?;
+        Ok(Trained { phase, graph, decoder, outcome, unigram })
+    }
+
+    fn orders(&self, ready: &Ready) -> Orders {
         let every = |every| match every {
             JobEvery::Steps(steps) => Every::Steps(steps),
             JobEvery::Seconds(seconds) => Every::Time(Duration::from_secs(seconds)),
@@ -151,20 +187,24 @@ impl Run<'_> {
         };
         let named = self.job.metrics.iter().map(|Metrics::Jsonl(path)| self.moved(path));
         let own = self.dir.join("metrics.jsonl");
+        let trace = self.options.trace.clone();
         Orders {
             stop: match self.job.stop {
-                JobStop::Steps(steps) => Stop::Steps(steps.0),
-                JobStop::Tokens(tokens) => Stop::Tokens(tokens.0),
+                Some(JobStop::Tokens(tokens)) if ready.phase.name.is_none() => {
+                    Stop::Tokens(tokens.0)
+                }
+                _ => Stop::Steps(ready.phase.end.min(self.job.steps())),
             },
+            phase: ready.phase.name.clone(),
             checkpoints: Some(checkpoints),
             metrics: named.filter(|path| *path != own).chain([own.clone()]).collect(),
             job: self.text.to_string(),
             quiet: self.options.quiet,
-            trace: traced.map(|(Tracing { dir, steps }, plan)| Trace {
+            trace: trace.map(|Tracing { dir, steps }| Trace {
                 dir,
                 steps,
                 name: self.job.name.clone(),
-                plan,
+                plan: ready.plan.clone(),
             }),
         }
     }
@@ -177,16 +217,27 @@ impl Run<'_> {
         }
     }
 
-    /// Says what is about to be trained, on what, and how it is spread.
-    fn introduce(&self, network: &Network, plan: &Plan, mix: &Mix, unigram: f64) {
+    /// Says what is about to be trained.
+    fn introduce(&self, network: &Network) {
         if self.options.quiet {
             return;
         }
         let elements = network.graph.parameters().iter().map(|p| p.elements());
-        let (mesh, batch) = (&plan.mesh, &plan.batch);
-        let named = self.job.plan_name().map_or_else(String::new, |name| format!(" `{name}`"));
         eprintln!("job    {}, in {}", self.job.name, self.dir.display());
         eprintln!("model  {} parameters", grouped(elements.sum::<usize>() as u64));
+    }
+
+    /// Says on what a phase is about to be trained, and how it is spread.
+    fn introduce_phase(&self, ready: &Ready) {
+        if self.options.quiet {
+            return;
+        }
+        let Ready { phase, plan, text, unigram, .. } = ready;
+        let (mesh, batch) = (&plan.mesh, &plan.batch);
+        let named = phase.job.plan_name().map_or_else(String::new, |name| format!(" `{name}`"));
+        if let Some(name) = &phase.name {
+            eprintln!("phase  {name}: steps {} to {}", phase.begin + 1, phase.end);
+        }
         eprintln!(
             "plan{named}  {} stages x {} virtual, {} expert ranks, {} replicas: {} actors",
             mesh.pp,
@@ -201,27 +252,24 @@ impl Run<'_> {
             batch.context,
             batch.microbatches(mesh.data_ranks()),
         );
-        for (name, used) in mix.used() {
+        for (name, used) in text.used() {
             eprintln!("text   {name}: {used}");
         }
-        let tokens = grouped(mix.tokens());
+        let tokens = grouped(text.tokens());
         eprintln!("       {tokens} tokens; word frequencies alone give a loss of {unigram:.3}");
     }
 
-    fn export(
-        &self,
-        decoder: Option<&graphs::Decoder>,
-        outcome: &Outcome,
-        tokenizer: &Tokenizer,
-    ) -> Result<Option<PathBuf>, Failure> {
+    /// Writes the model as the last phase trained it, rotation and context included.
+    fn export(&self, trained: &Trained, tokenizer: &Tokenizer) -> Result<Option<PathBuf>, Failure> {
         let wanted = self.job.checkpoint.as_ref().and_then(|c| c.export.as_ref());
+        let outcome = &trained.outcome;
         let (Some(Export::HuggingFace { dtype }), Some(decoder), false) =
-            (wanted, decoder, outcome.interrupted)
+            (wanted, &trained.decoder, outcome.interrupted)
         else {
             return Ok(None);
         };
         let dir = self.dir.join("export");
-        let context = self.job.learner().1.context.0 as usize;
+        let context = trained.phase.job.learner().1.context.0 as usize;
         let tensors = crate::commands::export::weights(&outcome.state.tensors);
         let dtype = dtype.dtype();
         huggingface::write(&dir, decoder, context, &tensors, tokenizer, dtype)
@@ -231,12 +279,12 @@ impl Run<'_> {
 
     fn conclude(
         &self,
-        outcome: &Outcome,
-        unigram: f64,
+        trained: &Trained,
         inference: &Inference,
         tokenizer: &Tokenizer,
         export: Option<PathBuf>,
     ) -> Result<u8, Failure> {
+        let (outcome, unigram) = (&trained.outcome, trained.unigram);
         let levels = [("word frequencies alone", unigram)];
         let title = format!("loss of {}", self.job.name);
         let curves = [Curve { name: "", points: &outcome.losses }];
@@ -259,6 +307,9 @@ impl Run<'_> {
             say("checkpoint", outcome.saved.as_deref());
             say("export", export.as_deref());
             say("metrics", Some(&self.dir.join("metrics.jsonl")));
+            for phase in phases::told(self.job, &outcome.losses) {
+                println!("phase       {phase}");
+            }
             println!("{}", self.last_words(outcome, unigram, last));
         }
         Ok(if outcome.interrupted { INTERRUPTED } else { 0 })
@@ -283,7 +334,7 @@ impl Run<'_> {
         last: Option<f64>,
         export: Option<&Path>,
     ) -> serde_json::Value {
-        json!({
+        let mut summary = json!({
             "schema": 1,
             "job": self.job.name,
             "steps": outcome.state.step,
@@ -294,7 +345,12 @@ impl Run<'_> {
             "interrupted": outcome.interrupted,
             "checkpoint": outcome.saved,
             "export": export,
-        })
+        });
+        if self.job.has_phases() {
+            let told = phases::told(self.job, &outcome.losses);
+            summary["phases"] = told.iter().map(Told::json).collect::<Vec<_>>().into();
+        }
+        summary
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 use graphs::{
-    Plan,
+    overlap::Overlap,
     price::Prices,
     simulate::{Conditions, Link, Outcome, RankOutcome, Simulated, chain, plan as simulate_plan},
     timeline::Cause,
@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use crate::{
     exit::Failure,
     job::Job,
-    machine, prepare, profile,
+    load::Loaded,
+    machine, profile,
     report::SCHEMA,
     view::{
         progress::grouped,
-        words::{cause as cause_word, time},
+        words::{self, cause as cause_word, time},
     },
 };
 
@@ -41,20 +42,19 @@ pub struct Asked {
 ///
 /// # Errors
 ///
-/// A plan that does not fit, a profile that cannot be read, a rank that does not exist.
-pub fn simulate(job: &Job, asked: &Asked, as_json: bool) -> Result<String, Failure> {
-    let network = prepare::network(job)?;
-    let plan = prepare::plan(job, &network.graph, None, None)?;
+/// A profile that cannot be read, a rank that does not exist.
+pub fn simulate(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String, Failure> {
+    let Loaded { job, graph, plan, .. } = loaded;
     let profile = asked.profile.as_deref().map(profile::read).transpose()?;
-    let prices = machine::prices(job, &network.graph, &plan, profile.as_ref());
+    let prices = machine::prices(job, graph, plan, profile.as_ref());
     let conditions = conditions(asked, plan.mesh.pp)?;
     let refused = |hang: graphs::check::Deadlock| Failure { code: 3, text: hang.to_string() };
-    let simulated = simulate_plan(&plan, &prices, &conditions).map_err(refused)?;
+    let simulated = simulate_plan(plan, &prices, &conditions).map_err(refused)?;
     let links = chain(&simulated.timeline, &simulated.outcome.chain);
     Ok(if as_json {
         format!("{}\n", answer(job, &simulated.outcome, &links))
     } else {
-        page(job, &plan, &prices, &simulated, &links)
+        page(loaded, &prices, &simulated, &links)
     })
 }
 
@@ -80,11 +80,14 @@ fn slow(text: &str, stages: usize) -> Result<(usize, f64), Failure> {
     })
 }
 
-fn page(job: &Job, plan: &Plan, prices: &Prices, simulated: &Simulated, links: &[Link]) -> String {
+fn page(loaded: &Loaded, prices: &Prices, simulated: &Simulated, links: &[Link]) -> String {
+    let Loaded { job, plan, .. } = loaded;
     let outcome = &simulated.outcome;
     let name = job.plan_name().map_or("written in place".into(), |name| format!("`{name}`"));
+    let phase = loaded.phase().name.as_ref();
+    let phase = phase.map_or(String::new(), |name| format!("phase `{name}`, "));
     let mut text = format!(
-        "{}   plan {name}, {} ranks on {}\n\
+        "{}   {phase}plan {name}, {} ranks on {}\n\
          step        {}, of which the optimizer phase {}\n\
          speed       {} tokens/s, MFU {:.1} %\n\
          idle        {:.1} % of the programs' time\n\n",
@@ -101,6 +104,10 @@ fn page(job: &Job, plan: &Plan, prices: &Prices, simulated: &Simulated, links: &
         100.0 * outcome.idle,
     );
     text += &table(outcome);
+    let overlap = Overlap::sum(Overlap::of_timeline(plan, &simulated.timeline));
+    words::overlap(&overlap).iter().for_each(|line| {
+        let _ = writeln!(text, "{line}");
+    });
     let _ = writeln!(text, "\nchain that the step waits for, {} spans", outcome.chain.len());
     for Link { rank, kind, seconds, spans } in links.iter().take(SHOWN) {
         let share = 100.0 * seconds / outcome.makespan;
@@ -169,10 +176,10 @@ mod tests {
     use super::*;
     use crate::{Request, load};
 
-    fn job(sets: &[&str]) -> Job {
+    fn job(sets: &[&str]) -> Loaded {
         let sets = sets.iter().map(|set| set.to_string()).collect();
-        let request = Request { job: "k2-nano".into(), plan: None, sets };
-        load(&request).unwrap_or_else(|report| panic!("{report}")).job
+        let request = Request { job: "k2-nano".into(), sets, ..Request::default() };
+        load(&request).unwrap_or_else(|report| panic!("{report}"))
     }
 
     fn figure(asked: &Asked, sets: &[&str], name: &str) -> f64 {

@@ -11,11 +11,12 @@ use crate::{
     exit::Failure,
     folder,
     job::Job,
+    load::Loaded,
     memory, prepare,
     verify::{Difference, Trace, first_difference, trace},
 };
 
-/// Trains a few steps under each plan and compares every bit.
+/// Trains a few steps of the phase that is looked at under each plan and compares every bit.
 ///
 /// `plans` names some of the job's plans; all of them if it is empty. Gradients are summed in as
 /// many lanes as the widest of the plans has data ranks, so that all can give the same bits.
@@ -24,12 +25,12 @@ use crate::{
 ///
 /// A plan that does not exist or fit, text that cannot be read, a failing actor.
 pub fn verify(
-    job: &Job,
+    loaded: &Loaded,
     plans: &[String],
     steps: NonZeroUsize,
     options: &Options,
 ) -> Result<u8, Failure> {
-    let steps = steps.get();
+    let (job, steps) = (&loaded.job, steps.get());
     let names: Vec<String> = match plans {
         [] => job.plans.keys().cloned().collect(),
         some => some.to_vec(),
@@ -41,14 +42,15 @@ pub fn verify(
     let lanes = lanes(job, &names)?;
     let network = prepare::network(job)?;
     let data = options.data.as_ref();
-    let (mut mix, _) = prepare::text(job, &network.graph, data, &folder::cache())?;
-    let steps_text = steps_of(job, &mut mix, steps)?;
+    let phases = loaded.phases.iter().map(|phase| &phase.job);
+    let (mut mixes, _) = prepare::texts(phases, &network.graph, data, &folder::cache())?;
+    let steps_text = steps_of(job, &mut mixes[loaded.at], steps)?;
     let mut traces = Vec::new();
     for name in &names {
         let network = prepare::network(job)?;
         let plan = prepare::plan(job, &network.graph, Some(name), Some(lanes))?;
         memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
-        let setup = prepare::setup(job, network, plan, None);
+        let setup = prepare::setup(loaded.phase(), network, plan, None);
         let feed = Box::new(Recorded { steps: steps_text.clone(), next: 0 });
         let one = trace(name, setup, feed, steps)?;
         if !options.json {

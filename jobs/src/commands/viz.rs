@@ -124,6 +124,7 @@ pub fn of_job(loaded: &Loaded, speed: &Speed) -> Result<Step, Failure> {
     let mesh = plan.mesh;
     let ranks = format!("{} = {} x {} x {}", mesh.ranks(), mesh.pp, mesh.ep, mesh.dp);
     step.facts.push(("ranks = pp x ep x dp".into(), ranks));
+    step.facts.extend(loaded.phase().name.clone().map(|name| ("phase".into(), name)));
     step.stages = folded::stages(graph, plan);
     let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
     let limit = machine::cluster(job).memory(mesh.ranks());

@@ -4,6 +4,11 @@
 //! tokens so far. A corpus is cut into windows of `context` tokens; a sequence is a window and
 //! the token after it, so that every token is a target once in an epoch. The last window of an
 //! epoch goes round to the first tokens.
+//!
+//! In the next phase of a run a corpus goes on where it stood if the context is the same. With
+//! another context the windows are others, so it begins a new epoch, cut anew and in an order of
+//! its own. Shares are counted from the beginning of the phase; a corpus that a phase does not
+//! read keeps its place.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -37,6 +42,8 @@ pub struct Corpus {
 pub struct Mix {
     parts: Vec<Part>,
     seed: Option<u64>,
+    /// Places of corpora that only earlier phases read.
+    left: BTreeMap<String, Place>,
 }
 
 struct Part {
@@ -45,8 +52,42 @@ struct Part {
     share: f64,
     file: TokenFile,
     used: Used,
-    /// Tokens given so far.
+    at: Progress,
+}
+
+/// How far a corpus has been read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+struct Progress {
+    /// Tokens given since it was cut into windows.
     taken: u64,
+    /// Those of them that earlier phases took.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    before: u64,
+    /// Times that it was cut anew after something had been read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    cuts: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Progress {
+    /// Where the next phase begins to read.
+    ///
+    /// Windows of another length cannot go on with an epoch, whose order has left holes all over
+    /// the text. Taking this step twice is taking it once, so a run may end between two phases.
+    fn next(self, is_cut_anew: bool) -> Self {
+        match is_cut_anew && self.taken > 0 {
+            true => Progress { taken: 0, before: 0, cuts: self.cuts + 1 },
+            false => Progress { before: self.taken, ..self },
+        }
+    }
+
+    /// Key of the order of windows in an epoch; no two cuts have one in common.
+    fn order(self, epoch: u64) -> u64 {
+        mixed((self.cuts << 32) + epoch + 1)
+    }
 }
 
 /// What a checkpoint keeps.
@@ -57,13 +98,15 @@ struct Position {
     seed: Option<u64>,
     /// One place for each corpus.
     corpora: BTreeMap<String, Place>,
+    /// Places of corpora that only earlier phases read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left: BTreeMap<String, Place>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Place {
-    /// Tokens given so far.
-    taken: u64,
+    #[serde(flatten)]
+    at: Progress,
     /// Hash of the corpus, so that a run never continues silently on other text.
     corpus: String,
 }
@@ -85,18 +128,45 @@ impl Mix {
         cache: &Path,
         seed: Option<u64>,
     ) -> Result<(Self, Tokenizer), DataError> {
-        let all = total_weight(corpora)?;
-        let listings = corpora.iter().map(|corpus| corpus.source.list());
-        let listings: Vec<Listing> = listings.collect::<Result<_, _>>()?;
-        let documents = Box::new(listings.iter().flat_map(Listing::documents));
-        let tokenizer = Tokenizer::open(tokenizer, documents, cache)?;
-        let mut parts = Vec::new();
-        for (corpus, listing) in corpora.iter().zip(&listings) {
-            let file = TokenFile::open(listing, &tokenizer, cache)?;
-            let (name, share) = (corpus.name.clone(), corpus.weight / all);
-            parts.push(Part { name, share, file, used: listing.used(), taken: 0 });
+        let (mut mixes, tokenizer) = Mix::open_all(&[corpora.to_vec()], tokenizer, cache, seed)?;
+        Ok((mixes.remove(0), tokenizer))
+    }
+
+    /// Opens the mixes of all phases under one tokenizer, which sees every corpus once if it is to
+    /// be trained; corpora of one name are one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mix::open`].
+    pub fn open_all(
+        mixes: &[Vec<Corpus>],
+        tokenizer: &Choice,
+        cache: &Path,
+        seed: Option<u64>,
+    ) -> Result<(Vec<Self>, Tokenizer), DataError> {
+        mixes.iter().try_for_each(|corpora| total_weight(corpora).map(drop))?;
+        let mut listings: Vec<(&str, Listing)> = Vec::new();
+        for corpus in mixes.iter().flatten() {
+            if listings.iter().all(|(name, _)| *name != corpus.name) {
+                listings.push((&corpus.name, corpus.source.list()?));
+            }
         }
-        Ok((Mix { parts, seed }, tokenizer))
+        let documents = Box::new(listings.iter().flat_map(|(_, listing)| listing.documents()));
+        let tokenizer = Tokenizer::open(tokenizer, documents, cache)?;
+        let listings: BTreeMap<&str, Listing> = listings.into_iter().collect();
+        let read = |corpora: &Vec<Corpus>| {
+            let all = total_weight(corpora)?;
+            let part = |corpus: &Corpus| {
+                let listing = &listings[corpus.name.as_str()];
+                let file = TokenFile::open(listing, &tokenizer, cache)?;
+                let (name, share) = (corpus.name.clone(), corpus.weight / all);
+                Ok(Part { name, share, file, used: listing.used(), at: Progress::default() })
+            };
+            let parts = corpora.iter().map(part).collect::<Result<_, DataError>>()?;
+            Ok(Mix { parts, seed, left: BTreeMap::new() })
+        };
+        let mixes = mixes.iter().map(read).collect::<Result<_, DataError>>()?;
+        Ok((mixes, tokenizer))
     }
 
     /// What is read, by name of the corpus.
@@ -109,9 +179,9 @@ impl Mix {
         self.parts.iter().map(|part| part.file.tokens()).sum()
     }
 
-    /// Times that each corpus has been read whole.
+    /// Times that each corpus has been read whole since it was cut.
     pub fn epochs(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.parts.iter().map(|part| (part.name.as_str(), part.taken / part.file.tokens()))
+        self.parts.iter().map(|part| (part.name.as_str(), part.at.taken / part.file.tokens()))
     }
 
     /// Entropy of the token frequencies of the mix, in nats: the loss of a model that knows only
@@ -134,9 +204,9 @@ impl Mix {
 
     /// The corpus that would be farthest behind after `context` more tokens; the first of equals.
     fn hungriest(&self, context: usize) -> usize {
-        let given: u64 = self.parts.iter().map(|part| part.taken).sum();
+        let given: u64 = self.parts.iter().map(Part::given).sum();
         let after = (given + context as u64) as f64;
-        let behind = |part: &Part| part.share * after - part.taken as f64;
+        let behind = |part: &Part| part.share * after - part.given() as f64;
         let mut best = 0;
         for (index, part) in self.parts.iter().enumerate() {
             if behind(part) > behind(&self.parts[best]) {
@@ -162,19 +232,28 @@ fn total_weight(corpora: &[Corpus]) -> Result<f64, DataError> {
 }
 
 impl Part {
+    /// Tokens given in this phase.
+    fn given(&self) -> u64 {
+        self.at.taken.saturating_sub(self.at.before)
+    }
+
+    fn place(&self) -> Place {
+        Place { at: self.at, corpus: self.file.hash().to_string() }
+    }
+
     /// The next window and the token after it.
     fn next(&mut self, context: usize, seed: Option<u64>) -> Result<Vec<i32>, DataError> {
         let context_tokens = context as u64;
         let windows = self.file.tokens().div_ceil(context_tokens);
         let (epoch, slot) = {
-            let sequence = self.taken / context_tokens;
+            let sequence = self.at.taken / context_tokens;
             (sequence / windows, sequence % windows)
         };
         let window = match seed {
-            Some(seed) => permuted(slot, windows, seed ^ mixed(epoch + 1)),
+            Some(seed) => permuted(slot, windows, seed ^ self.at.order(epoch)),
             None => slot,
         };
-        self.taken += context_tokens;
+        self.at.taken += context_tokens;
         self.file.read(window * context_tokens, context + 1)
     }
 }
@@ -199,30 +278,70 @@ impl Feed for Mix {
     }
 
     fn position(&self) -> serde_json::Value {
-        let place = |part: &Part| {
-            let corpus = part.file.hash().to_string();
-            (part.name.clone(), Place { taken: part.taken, corpus })
-        };
+        let place = |part: &Part| (part.name.clone(), part.place());
         let corpora = self.parts.iter().map(place).collect();
-        let position = Position { seed: self.seed, corpora };
+        let position = Position { seed: self.seed, corpora, left: self.left.clone() };
         serde_json::to_value(position).expect("a position is plain data")
     }
 
     fn seek(&mut self, position: &serde_json::Value) -> Result<(), FeedError> {
-        let other = |got: String| FeedError::Position { expected: self.described(), got };
-        let position: Position =
-            serde_json::from_value(position.clone()).map_err(|_| other(position.to_string()))?;
-        let fits = |part: &Part| {
-            position.corpora.get(&part.name).is_some_and(|p| p.corpus == part.file.hash())
-        };
-        let same = position.corpora.len() == self.parts.len() && self.parts.iter().all(fits);
-        if !same || position.seed != self.seed {
-            return Err(other(position.described()));
+        let position = self.understood(position)?;
+        let has = |part: &Part| position.corpora.contains_key(&part.name);
+        let same = position.corpora.len() == self.parts.len() && self.parts.iter().all(has);
+        if !same || !self.fits(&position.corpora) {
+            return Err(self.other(position.described()));
         }
         for part in &mut self.parts {
-            part.taken = position.corpora[&part.name].taken;
+            part.at = position.corpora[&part.name].at;
         }
+        self.left = position.left;
         Ok(())
+    }
+}
+
+impl Mix {
+    /// Begins the phase after the one that ended at `position`.
+    ///
+    /// What both phases read goes on where it stood, or is cut anew if the context is another.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::Position`] if a corpus that was read before has changed.
+    pub fn follow(
+        &mut self,
+        position: &serde_json::Value,
+        is_cut_anew: bool,
+    ) -> Result<(), FeedError> {
+        let Position { corpora, mut left, .. } = self.understood(position)?;
+        left.extend(corpora);
+        if !self.fits(&left) {
+            return Err(self.other(described(self.seed, hashes(&left))));
+        }
+        left.values_mut().for_each(|place| place.at = place.at.next(is_cut_anew));
+        for part in &mut self.parts {
+            part.at = left.remove(&part.name).map_or(Progress::default(), |place| place.at);
+        }
+        self.left = left;
+        Ok(())
+    }
+
+    /// A position of a feed with this seed.
+    fn understood(&self, position: &serde_json::Value) -> Result<Position, FeedError> {
+        let read: Position = serde_json::from_value(position.clone())
+            .map_err(|_| self.other(position.to_string()))?;
+        if read.seed == self.seed { Ok(read) } else { Err(self.other(read.described())) }
+    }
+
+    /// Whether the corpora are still those that the places are of.
+    fn fits(&self, places: &BTreeMap<String, Place>) -> bool {
+        let fits = |part: &Part| {
+            places.get(&part.name).is_none_or(|place| place.corpus == part.file.hash())
+        };
+        self.parts.iter().all(fits)
+    }
+
+    fn other(&self, got: String) -> FeedError {
+        FeedError::Position { expected: self.described(), got }
     }
 }
 
@@ -235,9 +354,13 @@ impl Mix {
 
 impl Position {
     fn described(&self) -> String {
-        let corpora = self.corpora.iter().map(|(name, place)| (name.as_str(), &*place.corpus));
-        described(self.seed, corpora)
+        described(self.seed, hashes(&self.corpora))
     }
+}
+
+/// The hash of each corpus by name.
+fn hashes(places: &BTreeMap<String, Place>) -> impl Iterator<Item = (&str, &str)> {
+    places.iter().map(|(name, place)| (name.as_str(), &*place.corpus))
 }
 
 /// Names and short hashes of corpora, for people.
@@ -321,7 +444,7 @@ mod tests {
             mix.next(1, 8).unwrap();
             for part in &mix.parts {
                 let due = part.share * f64::from(step * 8);
-                assert!((part.taken as f64 - due).abs() <= 8.0, "{} at {step}", part.name);
+                assert!((part.at.taken as f64 - due).abs() <= 8.0, "{} at {step}", part.name);
             }
         }
         assert!(mix.epochs().all(|(_, epochs)| epochs > 3));
@@ -356,6 +479,59 @@ mod tests {
             assert!(error.contains("expected `a` "), "{error}");
         }
         assert!(two.seek(&serde_json::json!({"step": 1})).is_err());
+    }
+
+    #[test]
+    fn a_corpus_that_two_phases_read_goes_on_and_shares_begin_anew() {
+        let (mut first, dir) = mix(&[(1000, 3.0), (1000, 1.0)], Some(5));
+        first.next(40, 8).unwrap();
+        let corpus = |letter: &str, weight| {
+            let glob = dir.path().join(format!("{letter}.txt")).display().to_string();
+            Corpus { name: letter.into(), source: Source::Text { glob }, weight }
+        };
+        fs::write(dir.path().join("n.txt"), "n".repeat(500)).unwrap();
+        let corpora = [corpus("b", 1.0), corpus("n", 1.0)];
+        let open =
+            || Mix::open(&corpora, &Choice::Bytes, &dir.path().join("c"), Some(5)).unwrap().0;
+        let mut second = open();
+        second.follow(&first.position(), false).unwrap();
+        assert_eq!(second.parts[0].at, Progress { taken: 80, before: 80, cuts: 0 });
+        assert_eq!(second.left.keys().collect::<Vec<_>>(), ["a"]);
+        second.next(10, 8).unwrap();
+        assert_eq!(second.parts.iter().map(Part::given).collect::<Vec<_>>(), [40, 40]);
+        let mut resumed = open();
+        resumed.seek(&second.position()).unwrap();
+        assert_eq!(resumed.next(30, 8).unwrap(), second.next(30, 8).unwrap());
+        let (mut third, _dir) = mix(&[(1000, 3.0), (1000, 1.0)], Some(5));
+        third.follow(&second.position(), false).unwrap();
+        assert_eq!(third.parts[0].at.taken, 240, "the corpus that rested has kept its place");
+    }
+
+    #[test]
+    fn another_context_cuts_anew_in_an_order_of_its_own_and_twice_is_once() {
+        let (mut first, _dir) = ramp(127, Some(7));
+        let epoch = first.next(16, 8).unwrap().1;
+        first.next(3, 8).unwrap();
+        let (mut long, _dir) = ramp(127, Some(7));
+        long.follow(&first.position(), true).unwrap();
+        let position = long.position();
+        let (mut again, _dir) = ramp(127, Some(7));
+        again.follow(&position, true).unwrap();
+        let mut targets = long.next(4, 32).unwrap().1;
+        assert_eq!(again.next(4, 32).unwrap().1, targets);
+        targets.sort_unstable();
+        assert!(targets.into_iter().eq((0..127).chain([256])), "every token once");
+        let (mut back, _dir) = ramp(127, Some(7));
+        back.follow(&long.position(), true).unwrap();
+        assert_ne!(back.next(16, 8).unwrap().1, epoch, "no order comes twice");
+    }
+
+    #[test]
+    fn a_corpus_that_changed_between_phases_is_refused() {
+        let (first, _dir) = mix(&[(1000, 2.0)], Some(1));
+        let (mut second, _dir) = mix(&[(1001, 2.0)], Some(1));
+        let error = second.follow(&first.position(), true).unwrap_err().to_string();
+        assert!(error.contains("expected `a` "), "{error}");
     }
 
     #[test]

@@ -17,6 +17,33 @@ pub const CLUSTERS: &[Entry] = &[
         "One machine without GPUs, whose cores all ranks share.",
         "cluster: Machine(cores: 16)",
     ),
+    entry(
+        Topic::Variant,
+        "Local",
+        "This machine, whose ranks are given links, buses and memories of their own, to see what \
+         a plan hides.",
+        "cluster: Local(links: (each: \"1GB/s\", latency: \"50us\"), bus: \"2GB/s\")",
+    ),
+    entry(
+        Topic::Field,
+        "links",
+        "The emulated link from each rank to the others.",
+        "links: (each: \"1GB/s\", latency: \"50us\")",
+    ),
+    entry(
+        Topic::Field,
+        "bus",
+        "Bytes a second between a rank and its host, each way, emulated.",
+        "bus: \"2GB/s\"",
+    ),
+    entry(
+        Topic::Field,
+        "compute",
+        "What each rank computes in products, emulated: an instruction takes no less time than its \
+         operations do at this rate, so that many ranks can be timed on few cores.",
+        "compute: \"10GF\"",
+    ),
+    entry(Topic::Field, "device", "Bytes that a rank may hold, emulated.", "device: \"512MiB\""),
     entry(Topic::Field, "node", "One node of a cluster.", "node: (gpus: 8)"),
     entry(Topic::Field, "gpus", "GPUs of a node.", "gpus: 8"),
     entry(Topic::Field, "gpu", "One GPU.", "gpu: (name: \"H800\", memory: \"80GiB\")"),

@@ -116,6 +116,12 @@ pub const CODES: &[Entry] = &[
     ),
     entry(
         Topic::Code,
+        "S026",
+        "No phase of the job has this name; `troupe check JOB` lists them.",
+        "phases: [(name: \"main\", tokens: \"1M\")]",
+    ),
+    entry(
+        Topic::Code,
         "J201",
         "A job has exactly one actor that learns.",
         "actors: {\"learner\": Train()}",
@@ -149,7 +155,8 @@ pub const CODES: &[Entry] = &[
         Topic::Code,
         "J206",
         "The learning rate warms up, stays, then decays: `stable` is where the peak \
-         ends, counted from the start of the run.",
+         ends, counted from the start of the run. Constant, Cosine and Linear begin at `from`, \
+         which only a phase after another may leave out.",
         "lr: Wsd(peak: 2e-3, warmup: \"20 steps\", stable: \"150 steps\", decay: Linear(to: \
          0, over: \"50 steps\"))",
     ),
@@ -364,5 +371,18 @@ pub const CODES: &[Entry] = &[
          as unbuffered MPI sends, only bare orders can be checked: `troupe schedule --check \
          orders.csv --credits 0`.",
         "credits: Fixed(1)",
+    ),
+    entry(
+        Topic::Code,
+        "P124",
+        "FP8 storage has one F32 scale for each 128 numbers of a row, as Kimi K2 has it; there is \
+         no other tile.",
+        "store: Fp8(tensors: [MoeUpInput], tile: (1, 128))",
+    ),
+    entry(
+        Topic::Code,
+        "P125",
+        "Tensors that are computed again are not kept, so they cannot be stored too.",
+        "recompute: [SwiGlu], store: Fp8(tensors: [MoeUpInput])",
     ),
 ];

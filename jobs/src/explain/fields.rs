@@ -4,7 +4,7 @@ use super::{Entry, Topic, entry};
 
 /// The table.
 pub const FIELDS: &[Entry] = &[
-    entry(Topic::Field, "name", "Name of the run, or of a node.", "name: \"k2-nano\""),
+    entry(Topic::Field, "name", "Name of the run, of a phase, or of a node.", "name: \"k2-nano\""),
     entry(
         Topic::Field,
         "seed",
@@ -34,7 +34,8 @@ pub const FIELDS: &[Entry] = &[
         Topic::Field,
         "plan",
         "How the network is spread: Named(..), or a plan in place; left out: on one \
-         rank.",
+         rank. In a phase a plan in place changes single fields of the job's plan; left out: the \
+         job's plan. `--plan` chooses the job's.",
         "plan: Named(\"main\")",
     ),
     entry(
@@ -84,7 +85,8 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "stop",
-        "When the run is over: Steps(..) or Tokens(..).",
+        "When the run is over: Steps(..) or Tokens(..), from the beginning of the run. A run with \
+         phases ends with the last of them, or here if that comes first; it needs no `stop`.",
         "stop: Steps(100)",
     ),
     entry(
@@ -102,7 +104,8 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "from",
-        "Where documents are read; in a model: what a node reads.",
+        "Where documents are read; in a model: what a node reads; in a learning rate: the first \
+         rate, left out: the one at which the phase before ended.",
         "from: RustSources",
     ),
     entry(
@@ -127,7 +130,12 @@ pub const FIELDS: &[Entry] = &[
     ),
     entry(Topic::Field, "loss", "What is minimised.", "loss: [CrossEntropy(of: \"text\")]"),
     entry(Topic::Field, "of", "The corpus or mix that is read.", "of: \"text\""),
-    entry(Topic::Field, "context", "Tokens of a sequence.", "context: \"4Ki\""),
+    entry(
+        Topic::Field,
+        "context",
+        "Tokens of a sequence; a phase may have its own.",
+        "context: \"4Ki\"",
+    ),
     entry(
         Topic::Field,
         "batch",
@@ -145,8 +153,22 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "lr",
-        "The learning rate over time.",
+        "The learning rate over time: Wsd, Constant, Cosine or Linear. In a phase it is counted \
+         from the beginning of the phase; left out: the rate of the phase before goes on.",
         "lr: Wsd(peak: 2e-3, warmup: \"20 steps\")",
+    ),
+    entry(
+        Topic::Field,
+        "phases",
+        "Stretches of the run, one after the other, each with a name and a number of tokens. A \
+         phase may have its own `loss` (what is read), `context`, `batch`, `lr`, `yarn` and \
+         `plan`; what it leaves out is as the learner and the job say, but the learning rate, \
+         which goes on. Weights and optimizer states go from phase to phase. A corpus that both \
+         read goes on where it stood; with another context it is cut into sequences anew, in a new \
+         order. A checkpoint is written at the end of each phase. All phases are checked before \
+         the first step.",
+        "phases: [(name: \"main\", tokens: \"15.5T\"), (name: \"anneal\", tokens: \"400G\", lr: \
+         Linear(to: 7e-6))]",
     ),
     entry(Topic::Field, "peak", "The highest learning rate.", "peak: 2e-3"),
     entry(
@@ -158,7 +180,8 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "stable",
-        "Where the peak of the learning rate ends, counted from the start of the run.",
+        "Where the peak of the learning rate ends, counted from the start of the run, or of the \
+         phase that says it.",
         "stable: \"150 steps\"",
     ),
     entry(
@@ -167,8 +190,19 @@ pub const FIELDS: &[Entry] = &[
         "How the learning rate falls after `stable`: Cosine or Linear.",
         "decay: Cosine(to: 2e-5, over: \"50 steps\")",
     ),
-    entry(Topic::Field, "to", "The last learning rate.", "to: 2e-5"),
-    entry(Topic::Field, "over", "How long the learning rate falls.", "over: \"50 steps\""),
+    entry(
+        Topic::Field,
+        "to",
+        "The last learning rate; of `offload`, where activations go: Host.",
+        "to: 2e-5",
+    ),
+    entry(
+        Topic::Field,
+        "over",
+        "How long the learning rate falls; Cosine and Linear without Wsd may leave it out: the \
+         whole phase, or the whole run.",
+        "over: \"50 steps\"",
+    ),
     entry(
         Topic::Field,
         "optimizer",

@@ -73,7 +73,7 @@ const LIBRARY: &[Entry] = &[
     entry(
         Topic::Library,
         "k2-pretrain",
-        "Kimi K2's own pre-training as a job: 1T parameters on 256 GPUs.",
+        "Kimi K2's own pre-training as a job, in its three phases: 1T parameters on 256 GPUs.",
         "base: \"k2-pretrain\"",
     ),
     entry(

@@ -112,6 +112,52 @@ pub const SHAPES: &[Entry] = &[
     ),
     entry(
         Topic::Field,
+        "overlap",
+        "What travels while something else is computed: [ExpertAllToAll] pairs forward and \
+         backward passes of different microbatches, layer by layer.",
+        "overlap: [ExpertAllToAll]",
+    ),
+    entry(
+        Topic::Field,
+        "recompute",
+        "Nodes that run again in the backward pass, so that their outputs need not be kept; the \
+         bits stay the same.",
+        "recompute: [RmsNorm, SwiGlu, MlaUpProj, MoeDownProj]",
+    ),
+    entry(
+        Topic::Field,
+        "store",
+        "What is stored in FP8 between forward and backward pass. It changes numbers, a little.",
+        "store: Fp8(tensors: [MoeUpInput, SwiGluInput])",
+    ),
+    entry(
+        Topic::Field,
+        "tensors",
+        "Tensors that are stored: MoeUpInput, SwiGluInput, SwiGluOutput, MoeDownOutput, \
+         NormOutput, Latent, AttentionInput, AttentionOutput, Residual.",
+        "tensors: [MoeUpInput, SwiGluInput]",
+    ),
+    entry(Topic::Field, "tile", "Rows and columns that share a scale: (1, 128).", "tile: (1, 128)"),
+    entry(
+        Topic::Field,
+        "offload",
+        "What goes to the host between forward and backward pass, while others compute.",
+        "offload: Activations(prefetch: 1)",
+    ),
+    entry(
+        Topic::Field,
+        "prefetch",
+        "How many steps of a stage before its backward pass a microbatch is fetched; 1.",
+        "prefetch: 1",
+    ),
+    entry(
+        Topic::Field,
+        "stored",
+        "Whether what is stored in FP8 goes to the host too; false.",
+        "stored: true",
+    ),
+    entry(
+        Topic::Field,
         "credits",
         "Messages that each channel may hold: Least(..), the default, or Fixed(..). A sender \
          waits while its channel is full; a plan that would hang is refused.",
@@ -190,7 +236,9 @@ pub const SHAPES: &[Entry] = &[
     entry(
         Topic::Field,
         "yarn",
-        "Stretching of the rotation beyond the trained context.",
+        "Stretching of the rotation beyond the trained context (arXiv:2309.00071): of a model, or \
+         of a learner or one of its phases, where it goes before the model's. No weight changes; \
+         the export says that of the last phase.",
         "yarn: (factor: 32, original: 4096, beta_fast: 1, beta_slow: 1, mscale: 1, \
          mscale_all_dim: 1)",
     ),
@@ -234,7 +282,13 @@ pub const SHAPES: &[Entry] = &[
          the time of the input's gradient.",
         "input: (tokens: \"t\")",
     ),
-    entry(Topic::Field, "tokens", "Letter of the dim that tokens have.", "tokens: \"t\""),
+    entry(
+        Topic::Field,
+        "tokens",
+        "Tokens that a phase trains on, rounded up to whole steps; in a Graph: the letter of the \
+         dim that tokens have.",
+        "tokens: \"400G\"",
+    ),
     entry(Topic::Field, "output", "Width that a node makes.", "output: 192"),
     entry(
         Topic::Field,

@@ -117,14 +117,22 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Constant",
+        "One learning rate: `from`, or left out: the one at which the phase before ended.",
+        "lr: Constant(from: 2e-5)",
+    ),
+    entry(
+        Topic::Variant,
         "Cosine",
-        "Falls along half a cosine.",
+        "Falls along half a cosine: from the peak of a Wsd, or by itself from `from`, left out: \
+         from the rate at which the phase before ended.",
         "decay: Cosine(to: 2e-5, over: \"5.5T\")",
     ),
     entry(
         Topic::Variant,
         "Linear",
-        "Falls along a line; in a Graph: a matrix.",
+        "Falls along a line: from the peak of a Wsd, or by itself from `from`, left out: from the \
+         rate at which the phase before ended. In a Graph: a matrix.",
         "decay: Linear(to: 0, over: \"500 steps\")",
     ),
     entry(
@@ -257,6 +265,86 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "ExpertAllToAll",
+        "Rows travel to the experts and back while another microbatch computes.",
+        "overlap: [ExpertAllToAll]",
+    ),
+    entry(
+        Topic::Variant,
+        "MlaUpProj",
+        "The up-projections of latent attention: queries, keys and values.",
+        "recompute: [MlaUpProj]",
+    ),
+    entry(
+        Topic::Variant,
+        "MoeDownProj",
+        "The last matrix of routed experts.",
+        "recompute: [MoeDownProj]",
+    ),
+    entry(
+        Topic::Variant,
+        "Fp8",
+        "E4M3 with one F32 scale for 128 numbers of a row; storage only, never computed with.",
+        "store: Fp8(tensors: [MoeUpInput])",
+    ),
+    entry(
+        Topic::Variant,
+        "MoeUpInput",
+        "Rows sorted by expert, which the routed up-projections read.",
+        "store: Fp8(tensors: [MoeUpInput])",
+    ),
+    entry(
+        Topic::Variant,
+        "SwiGluInput",
+        "Gate and up of dense layers, shared and routed experts.",
+        "store: Fp8(tensors: [SwiGluInput])",
+    ),
+    entry(
+        Topic::Variant,
+        "SwiGluOutput",
+        "What down-projections read.",
+        "store: Fp8(tensors: [SwiGluOutput])",
+    ),
+    entry(
+        Topic::Variant,
+        "MoeDownOutput",
+        "What routed experts give, row by row.",
+        "store: Fp8(tensors: [MoeDownOutput])",
+    ),
+    entry(Topic::Variant, "NormOutput", "Outputs of norms.", "store: Fp8(tensors: [NormOutput])"),
+    entry(
+        Topic::Variant,
+        "Latent",
+        "Low-rank projections of latent attention.",
+        "store: Fp8(tensors: [Latent])",
+    ),
+    entry(
+        Topic::Variant,
+        "AttentionInput",
+        "Queries, keys and values.",
+        "store: Fp8(tensors: [AttentionInput])",
+    ),
+    entry(
+        Topic::Variant,
+        "AttentionOutput",
+        "What the heads of an attention give.",
+        "store: Fp8(tensors: [AttentionOutput])",
+    ),
+    entry(
+        Topic::Variant,
+        "Residual",
+        "The stream that runs through all layers.",
+        "store: Fp8(tensors: [Residual])",
+    ),
+    entry(
+        Topic::Variant,
+        "Activations",
+        "All that is kept for the backward pass goes to the host and comes back in time.",
+        "offload: Activations(prefetch: 1)",
+    ),
+    entry(Topic::Variant, "Host", "The memory of the host.", "offload: Activations(to: Host)"),
+    entry(
+        Topic::Variant,
         "Least",
         "As few messages in each channel as the plan can run with, and `slack` more.",
         "credits: Least(slack: 1)",
@@ -360,8 +448,14 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Weigh",
+        "Scales each routed row by its token's router weight.",
+        "op: Weigh(width: 256)",
+    ),
+    entry(
+        Topic::Variant,
         "Combine",
-        "Sums each token's rows by its router weights.",
+        "Sums each token's weighed rows.",
         "op: Combine(width: 256, experts: 16, experts_per_token: 4)",
     ),
     entry(Topic::Variant, "Add", "Sums its inputs.", "op: Add(width: 256)"),

@@ -3,7 +3,10 @@
 use graphs::cluster::{self, Device, Gpus, Host, Link};
 use serde::Deserialize;
 
-use crate::quantity::{Bandwidth, ByteCount, Flops, Seconds};
+use crate::{
+    machine,
+    quantity::{Bandwidth, ByteCount, Flops, Seconds},
+};
 
 /// Where a plan is to run; `Preset(..)` and `File(..)` have become one of these on loading.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -13,6 +16,8 @@ pub enum Cluster {
     Cluster(Nodes),
     /// One machine without GPUs, whose cores all ranks share.
     Machine(Machine),
+    /// This machine, whose ranks are given links, buses and memories of their own.
+    Local(Local),
 }
 
 /// Nodes of GPUs.
@@ -115,6 +120,31 @@ pub struct Machine {
     pub latency: Seconds,
 }
 
+/// Emulated links, buses and memories: they slow a run down, and show what a plan hides.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Local {
+    /// From each rank to the others; left out: messages take no time.
+    pub links: Option<Links>,
+    /// Between each rank and its host, each way; left out: as fast as memory.
+    pub bus: Option<Bandwidth>,
+    /// What each rank may hold; left out: its share of the machine's memory.
+    pub device: Option<ByteCount>,
+    /// What each rank computes in products, with both its actors; left out: as fast as the machine,
+    /// whose cores all share.
+    pub compute: Option<Flops>,
+}
+
+/// The link of a rank.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// What a rank sends, while it receives as much.
+    pub each: Bandwidth,
+    /// Until the first byte arrives.
+    pub latency: Seconds,
+}
+
 /// A core.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +167,7 @@ impl Cluster {
         match self {
             Cluster::Cluster(nodes) => cluster::Cluster::Gpus(nodes.plain()),
             Cluster::Machine(machine) => cluster::Cluster::Machine(machine.plain()),
+            Cluster::Local(local) => cluster::Cluster::Machine(local.plain()),
         }
     }
 
@@ -166,6 +197,13 @@ impl Cluster {
                 ("core.bandwidth", core.bandwidth.0),
                 ("core.achieved", core.achieved),
             ],
+            Cluster::Local(Local { links, bus, device, compute }) => {
+                let links = links.map(|links| ("links.each", links.each.0));
+                let bus = bus.map(|bus| ("bus", bus.0));
+                let device = device.map(|device| ("device", device.0 as f64));
+                let compute = compute.map(|compute| ("compute", compute.0));
+                [links, bus, device, compute].into_iter().flatten().collect()
+            }
         }
     }
 }
@@ -210,6 +248,28 @@ impl Machine {
             },
             message: self.message.0,
             latency: self.latency.0,
+            link: None,
+            host: None,
+            device: None,
+            apart: false,
         }
+    }
+}
+
+impl Local {
+    fn plain(&self) -> cluster::Machine {
+        let link = self.links.map(|it| Link { each: it.each.0, latency: it.latency.0 });
+        let (host, device) = (self.bus.map(|bus| bus.0), self.device.map(|bytes| bytes.0));
+        let machine = cluster::Machine { link, host, device, ..machine::this() };
+        let Some(Flops(rate)) = self.compute else { return machine };
+        let core = Device {
+            bf16: rate,
+            f32: rate,
+            bandwidth: f64::INFINITY,
+            launch: 0.0,
+            achieved: 1.0,
+            ..machine.core.clone()
+        };
+        cluster::Machine { core, apart: true, message: 0.0, latency: 0.0, ..machine }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use ops::optim::Optimizer;
+use graphs::{PlanSpec, plan::Batch};
+use ops::{Yarn, optim::Optimizer};
 use serde::Deserialize;
 
-use crate::{job::LearningRate, quantity::Count};
+use crate::{
+    job::{LearningRate, PhaseSpec},
+    quantity::Count,
+};
 
 /// Trains the job's model.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -32,9 +36,38 @@ pub struct Train {
     /// down to it; Muon does not feel the scale of a gradient. Left out: no limit.
     #[serde(default)]
     pub clip: Option<f32>,
+    /// Stretching of the rotation in every attention; left out: as the model says.
+    #[serde(default)]
+    pub yarn: Option<Yarn>,
+    /// Stretches of the run that differ from each other; left out: the run is one.
+    #[serde(default)]
+    pub phases: Vec<PhaseSpec>,
 }
 
 impl Train {
+    /// The learner as it trains in one of its phases.
+    pub(crate) fn during(&self, phase: &PhaseSpec) -> Self {
+        Train {
+            loss: phase.loss.clone().unwrap_or_else(|| self.loss.clone()),
+            context: phase.context.unwrap_or(self.context),
+            batch: phase.batch.unwrap_or(self.batch),
+            lr: phase.lr.clone().unwrap_or_else(|| self.lr.clone()),
+            yarn: phase.yarn.clone().or_else(|| self.yarn.clone()),
+            phases: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// How the batch is cut under a plan.
+    pub(crate) fn cut(&self, plan: &PlanSpec) -> Batch {
+        Batch {
+            sequences: self.sequences(),
+            context: self.context.0 as usize,
+            microbatch: plan.microbatch,
+            lanes: self.lanes,
+        }
+    }
+
     /// Sequences of a step.
     pub fn sequences(&self) -> usize {
         (self.batch.0 / self.context.0.max(1)) as usize

@@ -9,6 +9,7 @@ mod expect;
 mod learner;
 mod model;
 mod output;
+mod phase;
 mod rate;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,8 @@ pub use self::{
     learner::{Init, Loss, Train},
     model::Model,
     output::{Checkpoint, Export, Metrics},
-    rate::{Cosine, Decay, LearningRate, Linear, Wsd},
+    phase::PhaseSpec,
+    rate::{Constant, Cosine, Decay, Fall, LearningRate, Linear, Stretch, Wsd},
 };
 use crate::quantity::{Count, Extent};
 
@@ -59,8 +61,9 @@ pub struct Job {
     pub tokenizer: Tokenizer,
     /// Who takes part, by name; one of them learns.
     pub actors: BTreeMap<String, Actor>,
-    /// When the run is over.
-    pub stop: Stop,
+    /// When the run is over, unless its last phase ends before; left out: at the end of that.
+    #[serde(default)]
+    pub stop: Option<Stop>,
     /// Where the state of the run is kept; left out: nowhere.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
@@ -97,12 +100,12 @@ pub enum PlanChoice {
     /// One of the job's `plans`.
     Named(String),
     /// Written in place.
-    Inline(PlanSpec),
+    Inline(Box<PlanSpec>),
 }
 
 impl Default for PlanChoice {
     fn default() -> Self {
-        PlanChoice::Inline(PlanSpec::default())
+        PlanChoice::Inline(Box::default())
     }
 }
 
@@ -171,20 +174,7 @@ impl Job {
     }
 
     /// How the learner's batch is cut under a plan.
-    ///
     pub fn batch(&self, plan: &PlanSpec) -> Batch {
-        let (_, train) = self.learner();
-        Batch {
-            sequences: train.sequences(),
-            context: train.context.0 as usize,
-            microbatch: plan.microbatch,
-            lanes: train.lanes,
-        }
-    }
-
-    /// Optimizer steps of the whole run.
-    pub fn steps(&self) -> u64 {
-        let (_, train) = self.learner();
-        self.stop.steps(train.batch.0)
+        self.learner().1.cut(plan)
     }
 }

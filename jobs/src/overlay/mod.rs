@@ -6,6 +6,7 @@
 
 mod include;
 mod orders;
+mod phases;
 mod plans;
 mod set;
 

@@ -86,12 +86,15 @@ impl Overlay {
             }
             Kind::List(items) | Kind::Tuple { items, .. } => {
                 let count = items.len();
-                let item = step.text.parse().ok().and_then(|index: usize| items.get_mut(index));
-                match item {
+                let named = |item: &Value| {
+                    item.field("name").and_then(Value::text) == Some(step.text.as_str())
+                };
+                let index = step.text.parse().ok().or_else(|| items.iter().position(named));
+                match index.and_then(|index: usize| items.get_mut(index)) {
                     Some(item) => self.follow(item, rest, value),
                     None => {
                         let message = format!("`{}` is no item of {count}", step.text);
-                        let label = "items are counted from 0";
+                        let label = "items are counted from 0, or go by their name";
                         Err(Box::new(Finding::new(code::SET, message).at(step.span, label)))
                     }
                 }

@@ -63,7 +63,7 @@ pub const KINDS: [Kind; 19] = [
     Kind::CombineGradients,
     Kind::DispatchGradients,
     Kind::Offload,
-    Kind::Load,
+    Kind::Fetch,
     Kind::Reduce,
     Kind::Optimizer,
     Kind::Gather,
@@ -96,7 +96,7 @@ pub fn letter(kind: Kind) -> char {
         Kind::CombineGradients => 'c',
         Kind::DispatchGradients => 'd',
         Kind::Offload => 'O',
-        Kind::Load => 'L',
+        Kind::Fetch => 'L',
         Kind::Reduce => 'S',
         Kind::Optimizer => 'U',
         Kind::Gather => 'N',
@@ -121,7 +121,7 @@ pub fn words(kind: Kind) -> &'static str {
         Kind::CombineGradients => "gradients of the rows that came back",
         Kind::DispatchGradients => "gradients of the rows that went out",
         Kind::Offload => "offload to the host",
-        Kind::Load => "load from the host",
+        Kind::Fetch => "fetch from the host",
         Kind::Reduce => "sum of the gradients",
         Kind::Optimizer => "update of the weights",
         Kind::Gather => "new weights",
@@ -146,7 +146,7 @@ pub fn reason(cause: Cause) -> &'static str {
 pub fn fill(kind: Kind) -> usize {
     match kind {
         Kind::Forward | Kind::ExpertForward | Kind::Activations | Kind::Offload => 0,
-        Kind::BackwardInput | Kind::ExpertBackwardInput | Kind::Gradients | Kind::Load => 1,
+        Kind::BackwardInput | Kind::ExpertBackwardInput | Kind::Gradients | Kind::Fetch => 1,
         Kind::BackwardWeight | Kind::ExpertBackwardWeight => 2,
         Kind::DispatchGradients | Kind::CombineGradients => 2,
         Kind::Backward | Kind::Dispatch | Kind::Combine => 3,
@@ -169,7 +169,7 @@ mod tests {
 
     fn track(kind: Kind) -> Track {
         let lane = match kind {
-            Kind::Offload | Kind::Load => Lane::Copy,
+            Kind::Offload | Kind::Fetch => Lane::Copy,
             Kind::Activations | Kind::Gradients | Kind::Reduce | Kind::Gather => {
                 Lane::Communication
             }

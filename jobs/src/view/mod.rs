@@ -12,6 +12,7 @@ pub mod late;
 pub mod marks;
 pub mod page;
 pub mod perfetto;
+pub mod phases;
 pub mod plot;
 pub mod progress;
 mod protobuf;

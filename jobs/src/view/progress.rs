@@ -47,8 +47,9 @@ pub fn line(report: &StepReport, last_step: Option<u64>) -> String {
         load if 0.0 < load => format!("  load {load:.2}x"),
         _ => String::new(),
     };
+    let phase = report.phase.as_ref().map_or_else(String::new, |name| format!("{name}  "));
     format!(
-        "step {}{of}  loss {:.4}  lr {:.2e}  {} tok/s  {:.2} s/step  idle {:.0} %{experts}  {}",
+        "{phase}step {}{of}  loss {:.4}  lr {:.2e}  {} tok/s  {:.2} s/step  idle {:.0} %{experts}  {}",
         report.step,
         report.loss,
         report.lr,
@@ -106,6 +107,8 @@ mod tests {
             "step 7/300  loss 5.2500  lr 2.00e-3  12 345 tok/s  0.17 s/step  idle 12 %  \
              load 1.50x  300.0 MiB"
         );
+        let report = StepReport { phase: Some("anneal".into()), ..report };
+        assert!(line(&report, Some(300)).starts_with("anneal  step 7/300  loss 5.2500"));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 
 use graphs::{
     ModelGraph, Plan,
-    plan::{Instruction, Side},
+    plan::{CopyStep, Instruction, Side},
     price::{Parts, Phase, Prices, Way, flops_of_step},
-    simulate::{message_task, work_task},
-    timeline::{Cause, Kind, Lane, Span, Task, Wait},
+    simulate::{copy_task, message_task, work_task},
+    timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
 };
 use runtime::trace::{Notes, Part, Recording};
 
@@ -75,6 +75,24 @@ impl<'a> Reading<'a> {
         (!times.is_empty()).then(|| median(times))
     }
 
+    /// When the token of a channel was on its way, if it took a link.
+    fn travel(&self, channel: usize, microbatch: usize) -> Option<(f64, f64)> {
+        let (stage, side) = self.plan.channels[channel].to;
+        let travels = actors(self.recording, stage, side).flat_map(|notes| &notes.travels);
+        let own = travels.filter(|it| (it.0, it.1) == (channel, microbatch));
+        middle(own.map(|it| (it.3, it.4)))
+    }
+
+    /// When the copy that an instruction begins was made.
+    fn copy(&self, stage: usize, side: Side, instruction: Instruction) -> Option<(f64, f64)> {
+        let Instruction::Copy { step, chunk, segment, microbatch } = instruction else {
+            return None;
+        };
+        let copies = actors(self.recording, stage, side).flat_map(|notes| &notes.copies);
+        let wanted = (chunk, segment, microbatch, step == CopyStep::Fetch);
+        middle(copies.filter(|it| (it.0, it.1, it.2, it.3) == wanted).map(|it| (it.4, it.5)))
+    }
+
     /// The send that a receive takes from.
     fn send_of(&self, channel: usize, microbatch: usize) -> Option<(usize, &Ran)> {
         let (stage, side) = self.plan.channels[channel].from;
@@ -96,10 +114,19 @@ impl<'a> Reading<'a> {
                 since = place;
             } else if let Instruction::Send { channel, microbatch } = it.instruction {
                 let task = message_task(self.plan.channels[channel].cargo, microbatch);
-                let end = self.arrival(channel, microbatch).unwrap_or(it.end).max(it.start);
-                let (id, start, lane) = (it.number, it.start, Lane::Communication);
+                let handed = || {
+                    let end = self.arrival(channel, microbatch).unwrap_or(it.end);
+                    (it.start, end.max(it.start))
+                };
+                let (start, end) = self.travel(channel, microbatch).unwrap_or_else(handed);
+                let (id, lane) = (it.number, Lane::Communication);
                 let span = Span { id, lane, task, start, end, wait: None };
                 spans.push((span, (it.spread.0, end.max(it.spread.1))));
+            } else if let (Some(task), Some((start, end))) =
+                (copy_task(it.instruction), self.copy(stage, side, it.instruction))
+            {
+                let (id, lane) = (it.number, Lane::Copy);
+                spans.push((Span { id, lane, task, start, end, wait: None }, (start, end)));
             }
         }
     }
@@ -109,7 +136,9 @@ impl<'a> Reading<'a> {
     /// What it waited for longest is the reason. A first computation has none before it.
     fn wait(&self, ran: &[Ran]) -> Option<Wait> {
         let is_first = ran.first().is_some_and(|first| match first.instruction {
-            Instruction::Receive { .. } | Instruction::Send { .. } => true,
+            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
+                true
+            }
             _ => ran.len() == 1,
         });
         let since = if is_first { 0.0 } else { ran[0].end };
@@ -133,6 +162,7 @@ impl<'a> Reading<'a> {
                 (cause, send.map(|(stage, send)| (stage, send.number)))
             }
             Some(Instruction::Send { .. }) => (Cause::Credit, None),
+            Some(Instruction::Copy { .. }) => (Cause::HostLink, None),
             _ => (Cause::Core, None),
         };
         let cause = if is_first { Cause::WarmUp } else { cause };
@@ -166,6 +196,13 @@ impl<'a> Reading<'a> {
             spans.push((span, (first.min(start), last)));
         }
     }
+}
+
+/// The medians of begins and ends.
+fn middle(intervals: impl Iterator<Item = (u64, u64)>) -> Option<(f64, f64)> {
+    let (begins, ends): (Vec<f64>, Vec<f64>) =
+        intervals.map(|(begin, end)| (seconds(begin), seconds(end))).unzip();
+    (!begins.is_empty()).then(|| (median(begins), median(ends)))
 }
 
 /// The notes of all ranks of a side of a stage.
@@ -215,6 +252,7 @@ pub fn prices(plan: &Plan, graph: &ModelGraph, recording: &Recording) -> Prices 
             forward: of([Kind::Forward, Kind::ExpertForward]),
             input: of([Kind::BackwardInput, Kind::ExpertBackwardInput]),
             weight: of([Kind::BackwardWeight, Kind::ExpertBackwardWeight]),
+            restore: of([Kind::Recompute, Kind::Recompute]),
         }
     };
     let chunks = || plan.chunks.iter().enumerate();
@@ -238,6 +276,7 @@ pub fn prices(plan: &Plan, graph: &ModelGraph, recording: &Recording) -> Prices 
                 (0..chunk.visits.len()).map(|at| mean(Side::Experts, number, at)).collect()
             })
             .collect(),
+        copies: copies(&timeline, plan),
         ways: (0..plan.channels.len()).map(|channel| way(&reading, channel)).collect(),
         phases: (0..plan.programs.len()).map(phase).collect(),
         cores: None,
@@ -245,6 +284,28 @@ pub fn prices(plan: &Plan, graph: &ModelGraph, recording: &Recording) -> Prices 
         // What the machine could have done is not known from a recording.
         peak: f64::INFINITY,
     }
+}
+
+/// The mean time of the copies of each home of flights.
+fn copies(timeline: &Timeline, plan: &Plan) -> Vec<[Vec<f64>; 2]> {
+    let numbers: Vec<(usize, Side)> =
+        plan.numbered().map(|(_, stage, side, _)| (stage, side)).collect();
+    let mean = |chunk: usize, side: Side, segment: usize| {
+        let spans = timeline.ranks[plan.chunks[chunk].stage].iter();
+        let own = spans.filter(|span| {
+            let place = numbers.get(span.id).map(|it| it.1);
+            let at = (span.task.chunk, span.task.segment);
+            span.lane == Lane::Copy && place == Some(side) && at == (chunk, segment)
+        });
+        let lengths: Vec<f64> = own.map(|span| span.end - span.start).collect();
+        lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
+    };
+    let homes = |chunk: usize| {
+        let visits = plan.chunks[chunk].visits.len();
+        let experts = (0..visits).map(|visit| mean(chunk, Side::Experts, visit)).collect();
+        [vec![mean(chunk, Side::Stage, 0)], experts]
+    };
+    (0..plan.chunks.len()).map(homes).collect()
 }
 
 /// The middle time that the messages of a channel took, where the receiver was free to see them.

@@ -1,8 +1,11 @@
 //! Words and units that several pages share.
 
+use std::collections::BTreeMap;
+
 use graphs::{
     PlanSpec,
     mesh::Mesh,
+    overlap::{Carried, Overlap, Travel},
     schedule::Schedule,
     spec::{Credits, Zero},
     timeline::Cause,
@@ -106,6 +109,27 @@ fn plain(json: &Value) -> String {
     }
 }
 
+/// What travelled and how much of it was hidden, a line for each kind; nothing if nothing did.
+pub fn overlap(overlap: &Overlap) -> Vec<String> {
+    let line = |(carried, whole): (&Carried, &Travel)| {
+        let percent = |of: &BTreeMap<Carried, Travel>| {
+            let part = of.get(carried).copied().unwrap_or_default().part_hidden();
+            format!("{:.1} %", 100.0 * part)
+        };
+        format!(
+            "{:<9} {} on its way, {} exposed: {} hidden, {} without the warm-up, {} in the steady \
+             phase",
+            carried.name(),
+            time(whole.hidden + whole.exposed),
+            time(whole.exposed),
+            percent(&overlap.whole),
+            percent(&overlap.warm),
+            percent(&overlap.steady),
+        )
+    };
+    overlap.whole.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use graphs::schedule::Interleaved;
@@ -129,7 +153,7 @@ mod tests {
             let path = folder.path().join(format!("{at}.ron"));
             std::fs::write(&path, plan(&spec)).unwrap();
             let file = path.display().to_string();
-            let request = Request { job: "k2-nano".into(), plan: Some(file), sets: vec![] };
+            let request = Request { job: "k2-nano".into(), plan: Some(file), ..Request::default() };
             let loaded = load(&request).unwrap_or_else(|it| panic!("{it}\n{}", plan(&spec)));
             assert_eq!(*loaded.job.plan(), spec);
         }

@@ -1,15 +1,15 @@
 //! A place in a table for every instruction that a plan must hold.
 
-use crate::plan::{ChannelId, Instruction, Plan, Side};
+use crate::plan::{ChannelId, CopyStep, Instruction, Plan, Side};
 
-/// Kinds of work on a segment.
-const WORKS: usize = 3;
+/// Kinds of work on a segment: `F`, restore, `I`, `W`, and the steps of copies.
+const WORKS: usize = 4 + CopyStep::ALL.len();
 
 /// Numbers the instructions of a step: kind by kind, and within a kind by microbatch.
 pub(super) struct Slots<'a> {
     plan: &'a Plan,
     microbatches: usize,
-    /// First kind of each side of each chunk, three for each segment or visit; those of channels,
+    /// First kind of each side of each chunk, some for each segment or visit; those of channels,
     /// two each, come before.
     firsts: Vec<[usize; 2]>,
     kinds: usize,
@@ -42,6 +42,10 @@ impl<'a> Slots<'a> {
         }
     }
 
+    fn restores(&self, chunk: usize, side: Side, segment: usize) -> bool {
+        self.plan.chunks.get(chunk).is_some_and(|it| it.restores(side, segment))
+    }
+
     /// The place of an instruction, if the actor may have it.
     pub(super) fn find(
         &self,
@@ -70,17 +74,30 @@ impl<'a> Slots<'a> {
             Instruction::BackwardWeight { chunk, segment, microbatch } => {
                 (work(chunk, segment, 2), microbatch)
             }
+            Instruction::Restore { chunk, segment, microbatch } => (
+                work(chunk, segment, 3).filter(|_| self.restores(chunk, side, segment)),
+                microbatch,
+            ),
+            Instruction::Copy { step, chunk, segment, microbatch } => {
+                let is_home = side == Side::Experts || segment == 0;
+                (work(chunk, segment, 4 + step as usize).filter(|_| is_home), microbatch)
+            }
         };
         Some(kind? * self.microbatches + microbatch).filter(|_| microbatch < self.microbatches)
     }
 
-    /// How many different instructions an actor must have.
+    /// How many different instructions an actor must have; copies it may have.
     pub(super) fn count(&self, (stage, side): (usize, Side)) -> usize {
         let channels = self.plan.channels.iter();
         let ends = channels.flat_map(|it| [it.from, it.to]).filter(|&end| end == (stage, side));
         let own = (0..self.plan.chunks.len()).filter(|&c| self.plan.chunks[c].stage == stage);
-        let segments: usize = own.map(|chunk| self.segments(chunk, side)).sum();
-        (ends.count() + WORKS * segments) * self.microbatches
+        let works = |chunk| {
+            let restored =
+                (0..self.segments(chunk, side)).filter(|&it| self.restores(chunk, side, it));
+            3 * self.segments(chunk, side) + restored.count()
+        };
+        let works: usize = own.map(works).sum();
+        (ends.count() + works) * self.microbatches
     }
 
     /// All that an actor must have: receives, sends, then work, chunk by chunk.
@@ -89,10 +106,11 @@ impl<'a> Slots<'a> {
             |channel, _, microbatch| Instruction::Receive { channel, microbatch },
             |channel, _, microbatch| Instruction::Send { channel, microbatch },
         ];
-        let work: [fn(usize, usize, usize) -> Instruction; WORKS] = [
+        let work: [fn(usize, usize, usize) -> Instruction; 4] = [
             |chunk, segment, microbatch| Instruction::Forward { chunk, segment, microbatch },
             |chunk, segment, microbatch| Instruction::BackwardInput { chunk, segment, microbatch },
             |chunk, segment, microbatch| Instruction::BackwardWeight { chunk, segment, microbatch },
+            |chunk, segment, microbatch| Instruction::Restore { chunk, segment, microbatch },
         ];
         let channels = messages
             .into_iter()

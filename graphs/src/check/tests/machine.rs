@@ -220,6 +220,7 @@ impl Machine<'_> {
                 return Some(());
             }
             Instruction::Receive { .. } | Instruction::Send { .. } => return Some(()),
+            Instruction::Restore { .. } | Instruction::Copy { .. } => return Some(()),
         };
         self.actors.get_mut(&actor)?.things.insert(thing, value);
         Some(())

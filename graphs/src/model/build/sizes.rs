@@ -68,6 +68,7 @@ fn sizes(op: &Op) -> Vec<(&'static str, usize, usize)> {
         Op::GroupedLinear(op) => {
             vec![experts("experts", op.experts), size("input", op.input), size("output", op.output)]
         }
+        Op::Weigh(op) => vec![size("width", op.width)],
         Op::Combine(op) => vec![size("width", op.width), experts("experts", op.experts)],
         Op::Add(op) => vec![size("width", op.width)],
         Op::CrossEntropy(op) => vec![size("width", op.width), size("vocab", op.vocab)],

@@ -151,7 +151,7 @@ fn routed_rows_must_go_through_the_experts_of_one_dispatch() {
     };
     let expected = [node(1, "*.up_proj"), node(1, "act"), node(2, "*.up_proj"), node(2, "act")];
     assert_eq!(found, expected);
-    let choice = ["mlp.experts.*.down_proj", "model.layers.0.mlp.gate.0", "mlp.gate.1"];
+    let choice = ["mlp.experts.weigh", "model.layers.0.mlp.gate.0"];
     let found = with_changed("mlp.combine", &choice);
     let node = |layer: usize| {
         format!(

@@ -34,7 +34,8 @@ fn lowered(spec: PlanSpec, microbatches: usize) -> Plan {
 
 /// Prices by which each chunk costs the same, all of it at its last segment.
 fn flat(plan: &Plan, costs: &Costs) -> Prices {
-    let whole = Parts { forward: costs.forward, input: costs.input, weight: costs.weight };
+    let Costs { forward, input, weight, .. } = *costs;
+    let whole = Parts { forward, input, weight, restore: 0.0 };
     let segments = plan.chunks.iter().map(|chunk| {
         let mut parts = vec![Parts::default(); chunk.segments.len()];
         *parts.last_mut().unwrap() = whole;
@@ -48,6 +49,7 @@ fn flat(plan: &Plan, costs: &Costs) -> Prices {
     Prices {
         segments: segments.collect(),
         visits: visits.collect(),
+        copies: Vec::new(),
         ways: ways.collect(),
         phases: vec![[Phase::default(); 2]; plan.mesh.pp],
         cores: None,
@@ -142,7 +144,7 @@ proptest! {
         let costs = Costs { forward: 1.0, input: 1.0, weight: 1.0, comm: 0.125, handling: 0.0, pair: None };
         let mut prices = flat(&plan, &costs);
         prices.visits.iter_mut().flatten().for_each(|parts| {
-            *parts = Parts { forward: 0.5, input: 0.25, weight: 0.125 };
+            *parts = Parts { forward: 0.5, input: 0.25, weight: 0.125, restore: 0.0 };
         });
         prices.ways.iter_mut().for_each(|way| way.occupies = [0.0625, 0.03125]);
         prices.cores = Some(cores).filter(|&cores| cores > 0);

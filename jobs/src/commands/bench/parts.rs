@@ -22,6 +22,7 @@ use crate::{
     exit::Failure,
     job::Job,
     measure::{Subject, measure},
+    phase::Phase,
     prepare,
     report::SCHEMA,
 };
@@ -59,7 +60,8 @@ struct Rates {
 /// # Errors
 ///
 /// A plan that does not fit, a failing actor.
-pub fn parts(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
+pub fn parts(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
+    let job = &phase.job;
     let network = prepare::network(job)?;
     let plan = super::plan(job, &network.graph, size)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,7 +83,7 @@ pub fn parts(job: &Job, size: Size, as_json: bool) -> Result<u8, Failure> {
         part.floor /= cores as f64;
         part.measured /= cores as f64;
     }
-    let step = super::reports(job, size)?.median(|report| report.step_seconds);
+    let step = super::reports(phase, size)?.median(|report| report.step_seconds);
     print(job, &table, step, as_json);
     Ok(0)
 }

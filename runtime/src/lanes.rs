@@ -1,0 +1,212 @@
+//! The lanes of a rank beside its computing actors: communication and copies.
+//!
+//! Each lane is an actor on a thread of its own, so it truly runs beside computation. Within one
+//! process a message is a pointer and takes no time; a cluster may be told to send at the speed of
+//! a link, and to copy at that of a bus, so that what a plan hides, and what it does not, can be
+//! seen and measured on one machine.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Addr, Arbiter, Context, Handler};
+use bytes::Bytes;
+use graphs::{
+    address::Address,
+    cluster::{Link, Machine},
+    flight::{Batch, Lump},
+    plan::{CopyStep, Plan},
+};
+use ops::Tensor;
+
+use crate::{
+    flights::FlightKey,
+    message::Message,
+    post::{Connect, Post, Transport},
+};
+
+/// A message on its way to another rank.
+#[derive(actix::Message, Debug)]
+#[rtype(result = "()")]
+pub struct Parcel {
+    /// To whom.
+    pub to: Address,
+    /// What.
+    pub message: Message,
+    /// Bytes of its tensors.
+    pub bytes: u64,
+    /// When it was sent.
+    pub sent: Instant,
+}
+
+/// The communication lane of a rank: one message after the other, at the speed of its link.
+pub struct Carrier {
+    link: Link,
+    /// When the link is free.
+    free: Instant,
+    post: Option<Arc<Post>>,
+}
+
+impl Carrier {
+    /// A lane whose link is free.
+    pub fn new(link: Link) -> Self {
+        Carrier { link, free: Instant::now(), post: None }
+    }
+}
+
+impl Actor for Carrier {
+    type Context = Context<Self>;
+}
+
+impl Handler<Connect> for Carrier {
+    type Result = ();
+
+    fn handle(&mut self, Connect(post): Connect, _: &mut Context<Self>) {
+        self.post = Some(post);
+    }
+}
+
+impl Handler<Parcel> for Carrier {
+    type Result = ();
+
+    fn handle(&mut self, parcel: Parcel, _: &mut Context<Self>) {
+        let Parcel { to, mut message, bytes, sent } = parcel;
+        let begin = self.free.max(sent);
+        self.free = begin + Duration::from_secs_f64(bytes as f64 / self.link.each);
+        let arrival = self.free + Duration::from_secs_f64(self.link.latency);
+        wait_until(arrival);
+        if let Message::Cargo { travelled, .. } = &mut message {
+            *travelled = Some((begin, arrival));
+        }
+        if let Some(post) = &self.post {
+            post.send(to, message);
+        }
+    }
+}
+
+/// Activations on their way to the host, or back.
+#[derive(actix::Message, Debug)]
+#[rtype(result = "()")]
+pub struct CopyJob {
+    /// Whose they are.
+    pub of: Address,
+    /// Of which flight.
+    pub key: FlightKey,
+    /// [`CopyStep::Offload`] or [`CopyStep::Fetch`].
+    pub step: CopyStep,
+    /// What is copied.
+    pub batch: Batch<Tensor>,
+}
+
+/// The copy lane of a rank, one way: one batch after the other, at the speed of the bus.
+pub struct Copier {
+    /// Bytes a second; as fast as memory if there is none.
+    speed: Option<f64>,
+    post: Option<Arc<Post>>,
+}
+
+impl Copier {
+    /// A lane with nothing to do.
+    pub fn new(speed: Option<f64>) -> Self {
+        Copier { speed, post: None }
+    }
+}
+
+impl Actor for Copier {
+    type Context = Context<Self>;
+}
+
+impl Handler<Connect> for Copier {
+    type Result = ();
+
+    fn handle(&mut self, Connect(post): Connect, _: &mut Context<Self>) {
+        self.post = Some(post);
+    }
+}
+
+impl Handler<CopyJob> for Copier {
+    type Result = ();
+
+    fn handle(&mut self, job: CopyJob, _: &mut Context<Self>) {
+        let CopyJob { of, key, step, batch } = job;
+        let begin = Instant::now();
+        let bytes: u64 = batch.iter().map(|(_, lump)| lump.amount().fixed).sum();
+        let copies = batch.into_iter().map(|(item, lump)| (item, copied(&lump))).collect();
+        if let Some(speed) = self.speed {
+            wait_until(begin + Duration::from_secs_f64(bytes as f64 / speed));
+        }
+        let interval = (begin, Instant::now());
+        if let Some(post) = &self.post {
+            post.send(of, Message::Copied { key, step, batch: copies, interval });
+        }
+    }
+}
+
+/// The same in memory of its own.
+fn copied(lump: &Lump<Tensor>) -> Lump<Tensor> {
+    match lump {
+        Lump::Plain(tensor) => {
+            let bytes = Bytes::copy_from_slice(tensor.bytes());
+            Lump::Plain(Tensor::from_bytes(tensor.shape(), tensor.dtype(), bytes))
+        }
+        Lump::Fp8(stored) => Lump::Fp8(stored.copied()),
+    }
+}
+
+fn wait_until(then: Instant) {
+    let left = then.saturating_duration_since(Instant::now());
+    if !left.is_zero() {
+        thread::sleep(left);
+    }
+}
+
+/// The lanes of all ranks, in the order of ranks.
+pub(crate) struct Lanes {
+    carriers: Vec<Addr<Carrier>>,
+    copiers: Vec<Addr<Copier>>,
+}
+
+impl Lanes {
+    /// Starts the lanes that a plan needs, each on a thread of its own.
+    pub(crate) fn start(
+        machine: Option<&Machine>,
+        plan: &Plan,
+        arbiters: &mut Vec<Arbiter>,
+    ) -> Self {
+        let mut lanes = Lanes { carriers: Vec::new(), copiers: Vec::new() };
+        for _ in 0..plan.mesh.ranks() {
+            if let Some(link) = machine.and_then(|it| it.link) {
+                let arbiter = Arbiter::new();
+                let start = move |_: &mut Context<Carrier>| Carrier::new(link);
+                lanes.carriers.push(Carrier::start_in_arbiter(&arbiter.handle(), start));
+                arbiters.push(arbiter);
+            }
+            if plan.policies.offload.is_some() {
+                let host = machine.and_then(|it| it.host);
+                // One to the host, one back: a bus carries both ways at a time.
+                for _ in 0..2 {
+                    let arbiter = Arbiter::new();
+                    let start = move |_: &mut Context<Copier>| Copier::new(host);
+                    lanes.copiers.push(Copier::start_in_arbiter(&arbiter.handle(), start));
+                    arbiters.push(arbiter);
+                }
+            }
+        }
+        lanes
+    }
+
+    /// How messages travel, through the queues of the compute actors and these lanes.
+    pub(crate) fn transport(&self, workers: Vec<actix::Recipient<Message>>) -> Transport {
+        let carriers = self.carriers.iter().map(|lane| lane.clone().recipient()).collect();
+        let copiers = self.copiers.iter().map(|lane| lane.clone().recipient()).collect();
+        Transport::Local { workers, carriers, copiers }
+    }
+
+    /// Tells the lanes everybody's address.
+    pub(crate) fn connect(&self, post: &Arc<Post>) {
+        self.carriers.iter().for_each(|lane| lane.do_send(Connect(post.clone())));
+        self.copiers.iter().for_each(|lane| lane.do_send(Connect(post.clone())));
+    }
+}

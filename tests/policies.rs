@@ -1,0 +1,89 @@
+//! What policies for activations do to numbers, and what a device that is too small does to a run.
+
+use graphs::{
+    PlanSpec,
+    address::Address,
+    cluster::{Device, Machine},
+    memory::{Loads, Scan},
+    mesh::Mesh,
+};
+use jobs::verify::first_difference;
+use ops::DType;
+use runtime::{Cluster, RunError, Setup};
+
+use crate::{parity, small};
+
+#[test]
+fn fp8_storage_changes_numbers_a_little_and_the_same_under_every_plan() {
+    let decoder = small::decoder();
+    let plain = [("plain", PlanSpec::default())];
+    for dtype in [DType::F32, DType::Bf16] {
+        let exact = parity::traces(&decoder, dtype, &plain).remove(0);
+        let stored = parity::traces(&decoder, dtype, &parity::stored());
+        // What is computed again is computed from what was stored, which is another rounding.
+        let (kept, again): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|trace| trace.plan.starts_with("fp8"));
+        for same in [&kept, &again] {
+            assert_eq!(first_difference(&small::graph(&decoder), same), None);
+        }
+        assert!(
+            first_difference(&small::graph(&decoder), &[kept[0].clone(), again[0].clone()])
+                .is_some()
+        );
+        let losses = |trace: &jobs::verify::Trace| -> Vec<f64> {
+            trace.steps.iter().map(|step| f64::from_bits(step.loss)).collect()
+        };
+        for stored in [&kept[0], &again[0]] {
+            let (exact, stored) = (losses(&exact), losses(stored));
+            // The first loss comes before any backward pass.
+            assert_eq!(exact[0], stored[0]);
+            for (exact, stored) in exact.iter().zip(&stored).skip(1) {
+                let off = (exact - stored).abs() / exact;
+                assert!(0.0 < off && off < 2e-2, "{dtype:?}: {stored} is not near {exact}");
+            }
+        }
+    }
+}
+
+/// A machine whose ranks may hold so many bytes.
+fn machine(device: u64) -> Machine {
+    let core = Device {
+        name: "core".into(),
+        memory: u64::MAX,
+        bf16: 1e11,
+        f32: 1e11,
+        bandwidth: 1e10,
+        launch: 0.0,
+        achieved: 1.0,
+    };
+    let (message, latency) = (0.0, 0.0);
+    let (link, host, device) = (None, None, Some(device));
+    Machine { cores: 2, core, message, latency, link, host, device, apart: false }
+}
+
+#[test]
+fn a_device_that_holds_what_the_plan_says_suffices_and_a_smaller_one_ends_the_run() {
+    let spec = PlanSpec { mesh: Mesh { pp: 2, vpp: 1, ep: 2, dp: 1 }, ..PlanSpec::default() };
+    let graph = small::graph(&small::decoder());
+    let plan = small::plan(&graph, &spec);
+    let setup = small::setup(graph.clone(), plan.clone());
+    let scan = Scan::new(&graph, &plan, DType::F32, &setup.optimizer);
+    let total = |address: &Address| scan.actor(*address, &Loads::Worst).total();
+    let ranks = Address::all(&plan.mesh);
+    let most = ranks.chunks(2).map(|rank| rank.iter().map(total).sum::<u64>()).max().unwrap();
+    let run = |device: u64| {
+        let graph = small::graph(&small::decoder());
+        let setup = small::setup(graph, plan.clone());
+        let setup = Setup { machine: Some(machine(device)), ..setup };
+        let mut cluster = Cluster::start(setup, small::Numbers::new(64)).unwrap();
+        cluster.step().and_then(|_| cluster.step()).map(|report| report.loss)
+    };
+    assert!(run(most).unwrap().is_finite());
+    let error = run(most / 2).unwrap_err();
+    let RunError::Memory { actor, action, class, held, limit, .. } = &error else {
+        panic!("{error}")
+    };
+    assert!(actor.contains("stage") || actor.contains("experts"), "{actor}");
+    assert!(!action.is_empty() && *limit == most / 2 && held > limit, "{error}");
+    assert!(error.to_string().contains(&format!("{class:?} grew by")), "{error}");
+}
