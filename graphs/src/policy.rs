@@ -68,6 +68,8 @@ impl Recompute {
 /// How tensors are stored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Store {
+    /// As it was made.
+    Plain,
     /// E4M3 with one F32 scale for each tile; storage only, never computed with.
     Fp8(Fp8),
 }
@@ -153,6 +155,8 @@ impl Stored {
 /// What goes to the host between the passes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Offload {
+    /// Nothing: what is kept stays on its device.
+    Nothing,
     /// All that is kept for the backward pass.
     Activations(Activations),
 }
@@ -215,8 +219,16 @@ impl Policies {
         tile.into_iter().chain(tensors.iter().filter_map(again)).collect()
     }
 
+    /// Whether everything is kept as it was made.
+    pub fn stores_nothing(&self) -> bool {
+        !matches!(self.store, Some(Store::Fp8(_)))
+    }
+
     /// How activations go to the host, if they do.
     pub fn offloads(&self) -> Option<Activations> {
-        self.offload.as_ref().map(|Offload::Activations(how)| *how)
+        match self.offload {
+            Some(Offload::Activations(how)) => Some(how),
+            Some(Offload::Nothing) | None => None,
+        }
     }
 }

@@ -206,6 +206,9 @@ pub enum Verb {
         /// Steps to record, between commas.
         #[arg(long, requires = "trace", value_delimiter = ',', default_value = "3")]
         trace_step: Vec<u64>,
+        /// Begin even if the plan holds more than its devices do.
+        #[arg(long)]
+        force: bool,
     },
     /// Go on from the newest checkpoint of a run.
     Resume {

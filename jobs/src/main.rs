@@ -95,7 +95,8 @@ impl From<Failure> for Ended {
 fn verb(arguments: Arguments) -> Result<u8, Ended> {
     let json = arguments.json;
     Isa::chosen().map_err(|error| Failure::environment(error.to_string()))?;
-    let options = |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None };
+    let options =
+        |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None, force: false };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json)?,
         Verb::Plan(asked) => planned(asked, json)?,
@@ -119,10 +120,10 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
         }
         Verb::Explain { name } => explain::explain(name.as_deref(), json)?,
         Verb::Viz(asked) => return drawn(asked, json),
-        Verb::Run { job, data, dir, quiet, trace, trace_step } => {
+        Verb::Run { job, data, dir, quiet, trace, trace_step, force } => {
             let loaded = loaded(job)?;
             let trace = trace.map(|dir| run::Tracing { dir, steps: trace_step });
-            let options = run::Options { trace, ..options(data, dir, quiet) };
+            let options = run::Options { trace, force, ..options(data, dir, quiet) };
             return Ok(run::run(&loaded.whole, &loaded.text(), &options)?);
         }
         Verb::Resume { dir, data, quiet } => {

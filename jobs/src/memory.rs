@@ -1,11 +1,20 @@
 //! Whether a model fits the memory of this machine, asked before it is allocated.
 
-use graphs::{ModelGraph, Plan, memory::Scan};
+use std::fmt::Write;
 
-use crate::{exit::Failure, job::Job, view::progress::bytes};
+use graphs::{
+    ModelGraph, Plan,
+    cluster::Cluster,
+    memory::{Advice, Alive, Loads, Memory, Scan, advice},
+};
+
+use crate::{exit::Failure, job::Job, machine, view::progress::bytes};
 
 /// The memory of this machine is too small.
 const OUT_OF_MEMORY: u8 = 13;
+
+/// Changes that are shown.
+const ADVICE: usize = 5;
 
 /// Bytes that can be allocated; nothing where the system does not tell.
 fn available() -> Option<u64> {
@@ -55,6 +64,58 @@ pub fn of_values(graph: &ModelGraph) -> u64 {
 pub fn of_training(graph: &ModelGraph, plan: &Plan, job: &Job) -> u64 {
     let (_, train) = job.learner();
     Scan::new(graph, plan, job.precision.dtype(), &train.optimizer).everywhere()
+}
+
+/// Bytes of each rank's device, if ranks have devices of their own.
+fn device(cluster: &Cluster) -> Option<u64> {
+    match cluster {
+        Cluster::Gpus(gpus) => Some(gpus.gpu.memory),
+        Cluster::Machine(machine) => machine.device,
+    }
+}
+
+/// Refuses a plan of whose ranks one holds more than its device does, and says what would help.
+///
+/// # Errors
+///
+/// A [`Failure`] with exit code 13: the stage, what it holds most of, and changes that make it fit.
+pub fn fits_devices(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<(), Failure> {
+    let Some(limit) = device(&machine::cluster(job)) else { return Ok(()) };
+    let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
+    let memory = graphs::memory::scan(graph, plan, dtype, optimizer, &Loads::Balanced);
+    let ranks = (0..memory.actors.len()).map(|stage| (stage, memory.rank(stage)));
+    let (stage, most) = ranks.max_by_key(|it| it.1).unwrap_or_default();
+    if most <= limit {
+        return Ok(());
+    }
+    let size = |count: u64| bytes(count as usize);
+    let mut text = format!(
+        "the plan does not fit: a rank of stage {stage} holds up to {}, and its device {}",
+        size(most),
+        size(limit)
+    );
+    let alive = memory.actors[stage].iter().flat_map(|actor| &actor.alive);
+    let largest = alive.max_by_key(|it| it.bytes);
+    if let Some(Alive { class, bytes, flights }) = largest {
+        let _ =
+            write!(text, "\n  most of it is {class:?}: {} in {flights} microbatches", size(*bytes));
+    }
+    for Advice { change, ranks, bytes, .. } in advised(job, graph, plan, &memory) {
+        let fits = if bytes <= limit { ", which fits" } else { "" };
+        let _ =
+            write!(text, "\n  with {change} it would be {} on {ranks} ranks{fits}", size(bytes));
+    }
+    Err(Failure { code: OUT_OF_MEMORY, text })
+}
+
+/// The changes that lower the memory most, without other machines where that is possible.
+fn advised(job: &Job, graph: &ModelGraph, plan: &Plan, memory: &Memory) -> Vec<Advice> {
+    let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
+    let found = advice(graph, job.plan(), plan.batch, dtype, optimizer, false);
+    let mut found = found.unwrap_or_default();
+    found.retain(|it| it.bytes < memory.largest());
+    found.truncate(ADVICE);
+    found
 }
 
 #[cfg(test)]

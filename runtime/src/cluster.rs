@@ -129,7 +129,7 @@ impl Cluster {
             arbiters.push(arbiter);
         }
         let link = machine.as_ref().and_then(|it| it.link);
-        let travels = link.is_some() || brief.plan.policies.offload.is_some();
+        let travels = link.is_some() || brief.plan.policies.offloads().is_some();
         let lanes = Lanes::start(machine.as_ref(), &brief.plan, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();

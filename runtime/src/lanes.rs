@@ -183,7 +183,7 @@ impl Lanes {
                 lanes.carriers.push(Carrier::start_in_arbiter(&arbiter.handle(), start));
                 arbiters.push(arbiter);
             }
-            if plan.policies.offload.is_some() {
+            if plan.policies.offloads().is_some() {
                 let host = machine.and_then(|it| it.host);
                 // One to the host, one back: a bus carries both ways at a time.
                 for _ in 0..2 {

@@ -129,8 +129,9 @@ fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     }
     let left = Recompute::ALL.into_iter().filter(|what| !spec.recompute.contains(what));
     changes.extend(left.map(Change::Recompute));
-    changes.extend(spec.store.is_none().then_some(Change::Store));
-    changes.extend(spec.offload.is_none().then_some(Change::Offload));
+    let policies = spec.policies();
+    changes.extend(policies.stores_nothing().then_some(Change::Store));
+    changes.extend(policies.offloads().is_none().then_some(Change::Offload));
     changes.extend([
         Change::Mesh(Mesh { pp: 2 * mesh.pp, ..mesh }),
         Change::Mesh(Mesh { ep: 2 * mesh.ep, ..mesh }),

@@ -6,6 +6,7 @@ use crate::{
     consequences::{Expectation, consequences, expectations},
     exit::Failure,
     load::Loaded,
+    memory,
     report::SCHEMA,
     view::{
         phases::{figures, table},
@@ -21,8 +22,12 @@ const BROKEN: u8 = 4;
 ///
 /// # Errors
 ///
-/// Code 4 with every expectation that a plan breaks.
+/// Code 13 if a plan does not fit its devices, or 4 with every expectation that a plan breaks.
 pub fn check(loaded: &Loaded, as_json: bool) -> Result<String, Failure> {
+    for one in loaded.each_phase() {
+        let one = one?;
+        memory::fits_devices(&one.job, &one.graph, &one.plan)?;
+    }
     let broken = broken(loaded)?;
     if broken.is_empty() { Ok(sound(loaded, as_json)) } else { Err(failure(&broken)) }
 }

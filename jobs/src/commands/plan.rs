@@ -200,6 +200,9 @@ fn held(found: &Consequences) -> String {
             size(actor.reserve.messages),
             size(actor.reserve.reduction),
         );
+        if actor.host.bytes > 0 {
+            let _ = writeln!(page, "          on the host up to {}", size(actor.host.bytes));
+        }
         let alive = actor.alive.iter().take(ALIVE).map(|it| match it.flights {
             0 => format!("{:?} {}", it.class, size(it.bytes)),
             flights => format!("{:?} {} of {flights}", it.class, size(it.bytes)),

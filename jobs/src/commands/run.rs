@@ -48,6 +48,8 @@ pub struct Options {
     pub json: bool,
     /// What is recorded, if anything.
     pub trace: Option<Tracing>,
+    /// Begin even if the plan holds more than its devices do.
+    pub force: bool,
 }
 
 /// Which steps are recorded, and where.
@@ -116,7 +118,7 @@ impl Run<'_> {
     /// Trains phase after phase, each from what the one before left in memory.
     fn start(&self, state: Option<State>) -> Result<u8, Failure> {
         let data = self.options.data.as_ref();
-        let (ready, tokenizer) = phases::ready(self.job, data)?;
+        let (ready, tokenizer) = phases::ready(self.job, data, self.options.force)?;
         // Written once nothing but training is left to fail: a folder with a job is taken.
         folder::put(&self.dir.join("job.ron"), self.text)?;
         folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;

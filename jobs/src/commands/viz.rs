@@ -8,6 +8,7 @@ use std::{
 use clap::ValueEnum;
 use graphs::{
     bare::Bare,
+    overlap::{Carried, Overlap, Travel},
     price::Profile,
     schedule::Pipeline,
     simulate::{self, Conditions, Costs},
@@ -152,7 +153,12 @@ fn in_seconds(
     if outcome.mfu > 0.0 {
         facts.push(("MFU".into(), format!("{:.1} %", 100.0 * outcome.mfu)));
     }
+    facts.extend(overlap_facts(
+        "planned",
+        Overlap::sum(Overlap::of_timeline(plan, &simulated.timeline)),
+    ));
     if let Some(recording) = &recording {
+        facts.extend(overlap_facts("recorded", recording.overlap(plan)));
         let by = if profile.is_some() { "the profile" } else { "its own mean speed" };
         let time = Unit::Seconds.words(outcome.makespan);
         facts.push(("recorded step".into(), recording.step.to_string()));
@@ -164,6 +170,16 @@ fn in_seconds(
         facts,
         ..Step::new(name, Unit::Seconds)
     })
+}
+
+/// How much of what travels is hidden, a fact for each kind.
+fn overlap_facts(which: &str, overlap: Overlap) -> Vec<(String, String)> {
+    let fact = |(carried, travel): (&Carried, &Travel)| {
+        let all = Unit::Seconds.words(travel.hidden + travel.exposed);
+        let hidden = format!("{:.1} % of {all}", 100.0 * travel.part_hidden());
+        (format!("{} hidden, {which}", carried.name()), hidden)
+    };
+    overlap.whole.iter().map(fact).collect()
 }
 
 /// The compute orders of a lowered plan.

@@ -3,6 +3,7 @@
 mod clusters;
 mod codes;
 mod fields;
+mod policies;
 mod shapes;
 mod variants;
 
@@ -124,6 +125,7 @@ pub fn all() -> impl Iterator<Item = &'static Entry> {
         codes::CODES,
         fields::FIELDS,
         shapes::SHAPES,
+        policies::POLICIES,
         clusters::CLUSTERS,
         variants::VARIANTS,
         LIBRARY,

@@ -112,52 +112,6 @@ pub const SHAPES: &[Entry] = &[
     ),
     entry(
         Topic::Field,
-        "overlap",
-        "What travels while something else is computed: [ExpertAllToAll] pairs forward and \
-         backward passes of different microbatches, layer by layer.",
-        "overlap: [ExpertAllToAll]",
-    ),
-    entry(
-        Topic::Field,
-        "recompute",
-        "Nodes that run again in the backward pass, so that their outputs need not be kept; the \
-         bits stay the same.",
-        "recompute: [RmsNorm, SwiGlu, MlaUpProj, MoeDownProj]",
-    ),
-    entry(
-        Topic::Field,
-        "store",
-        "What is stored in FP8 between forward and backward pass. It changes numbers, a little.",
-        "store: Fp8(tensors: [MoeUpInput, SwiGluInput])",
-    ),
-    entry(
-        Topic::Field,
-        "tensors",
-        "Tensors that are stored: MoeUpInput, SwiGluInput, SwiGluOutput, MoeDownOutput, \
-         NormOutput, Latent, AttentionInput, AttentionOutput, Residual.",
-        "tensors: [MoeUpInput, SwiGluInput]",
-    ),
-    entry(Topic::Field, "tile", "Rows and columns that share a scale: (1, 128).", "tile: (1, 128)"),
-    entry(
-        Topic::Field,
-        "offload",
-        "What goes to the host between forward and backward pass, while others compute.",
-        "offload: Activations(prefetch: 1)",
-    ),
-    entry(
-        Topic::Field,
-        "prefetch",
-        "How many steps of a stage before its backward pass a microbatch is fetched; 1.",
-        "prefetch: 1",
-    ),
-    entry(
-        Topic::Field,
-        "stored",
-        "Whether what is stored in FP8 goes to the host too; false.",
-        "stored: true",
-    ),
-    entry(
-        Topic::Field,
         "credits",
         "Messages that each channel may hold: Least(..), the default, or Fixed(..). A sender \
          waits while its channel is full; a plan that would hang is refused.",

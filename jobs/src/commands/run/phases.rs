@@ -47,7 +47,13 @@ pub(super) struct Told {
 }
 
 /// Makes all phases of a job ready, so that none fails after another has been trained.
-pub(super) fn ready(job: &Job, data: Option<&PathBuf>) -> Result<(Vec<Ready>, Tokenizer), Failure> {
+///
+/// With `force`, a plan may hold more than its devices do; the run ends when it does.
+pub(super) fn ready(
+    job: &Job,
+    data: Option<&PathBuf>,
+    force: bool,
+) -> Result<(Vec<Ready>, Tokenizer), Failure> {
     let phases = job.phases();
     let mut lowered = Vec::new();
     for (number, phase) in phases.iter().enumerate() {
@@ -57,6 +63,9 @@ pub(super) fn ready(job: &Job, data: Option<&PathBuf>) -> Result<(Vec<Ready>, To
         let plan = prepare::plan(&phase.job, &network.graph, None, None)?;
         let needed = memory::of_training(&network.graph, &plan, &phase.job);
         memory::fits(needed, "training this model")?;
+        if !force {
+            memory::fits_devices(&phase.job, &network.graph, &plan)?;
+        }
         lowered.push((network, plan));
     }
     let (graph, cache) = (&lowered[0].0.graph, folder::cache());
