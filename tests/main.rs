@@ -19,3 +19,4 @@ mod sampled;
 mod small;
 mod tidy;
 mod trace;
+mod zero;

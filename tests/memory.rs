@@ -7,6 +7,7 @@ use graphs::{
     mesh::Mesh,
     plan::Batch,
     schedule::{Interleaved, Schedule},
+    spec::Zero,
 };
 use ops::DType;
 use runtime::{Cluster, Setup, report::MemoryReport};
@@ -27,6 +28,7 @@ fn compare(name: &str, scan: &Scan<'_>, report: &MemoryReport) {
         assert_eq!(planned.host, measured.host, "{who}: on the host");
         assert_eq!(planned.number, measured.number, "{who}");
         assert_eq!(planned.reserve.reduction, measured.reserve.reduction, "{who}");
+        assert_eq!(planned.reserve.update, measured.reserve.update, "{who}");
         let (bound, used) = (planned.reserve.messages, measured.reserve.messages);
         assert!(used <= bound, "{who}: {used} bytes of messages came, {bound} were reserved");
         let worst = scan.actor(measured.address, &Loads::Worst);
@@ -80,6 +82,20 @@ fn the_same_in_bf16_and_step_after_step() {
     for wanted in ["one stage", "pp 2 late W", "pp 2 vpp 2 ep 2", "pp 2 vpp 2 ep 2 zb-v", "dp 2"] {
         let (name, spec) = plans.iter().find(|(name, _)| *name == wanted).unwrap();
         check(name, spec, DType::Bf16, 3);
+    }
+}
+
+#[test]
+fn slices_of_masters_states_and_gradients_are_counted_to_the_byte() {
+    for (dp, ep) in [(2, 1), (4, 1), (1, 4), (2, 2)] {
+        for lanes in [Some(4), None] {
+            let mesh = Mesh { pp: 2, dp, ep, ..Mesh::default() };
+            let spec = PlanSpec { mesh, zero: Zero::Stage1, ..PlanSpec::default() };
+            let batch = Batch { lanes, ..small::BATCH };
+            for dtype in [DType::F32, DType::Bf16] {
+                check_in(batch, "slices", &spec, dtype, 2);
+            }
+        }
     }
 }
 

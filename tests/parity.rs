@@ -7,7 +7,7 @@ use graphs::{
     mesh::Mesh,
     policy::{Activations, Fp8, Offload, Place, Recompute, Store, Stored, TILE},
     schedule::{Automatic, Hybrid, Interleaved, Schedule},
-    spec::{Overlap, WeightGrad},
+    spec::{Overlap, WeightGrad, Zero},
 };
 use jobs::{
     Request, load,
@@ -22,6 +22,10 @@ const STEPS: usize = 3;
 
 fn spec(pp: usize, vpp: usize, ep: usize, dp: usize) -> PlanSpec {
     PlanSpec { mesh: Mesh { pp, vpp, ep, dp }, ..PlanSpec::default() }
+}
+
+fn in_slices(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { zero: Zero::Stage1, ..spec }
 }
 
 fn interleaved(extra_warmup: usize, split_backward: bool) -> Schedule {
@@ -138,6 +142,9 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
         ("dp 2", spec(1, 1, 1, 2)),
         ("pp 2 ep 2 dp 2", spec(2, 1, 2, 2)),
         ("dp 4", spec(1, 1, 1, 4)),
+        ("dp 4 in slices", in_slices(spec(1, 1, 1, 4))),
+        ("pp 2 ep 2 dp 2 in slices", in_slices(spec(2, 1, 2, 2))),
+        ("pp 2 vpp 2 ep 2 in slices", in_slices(with(Schedule::ZbV, spec(2, 2, 2, 1)))),
     ]
 }
 

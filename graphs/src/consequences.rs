@@ -1,6 +1,6 @@
 //! All that follows from a plan on a cluster, before anything runs: bytes, time, traffic.
 
-use ops::{DType, optim::Optimizer};
+use ops::{DType, WeightSpec, optim::Optimizer};
 
 use crate::{
     check::Deadlock,
@@ -9,6 +9,7 @@ use crate::{
     model::ModelGraph,
     plan::{Instruction, Plan},
     price::{Prices, Profile},
+    share::{Exchange, exchanged},
     simulate::{self, Conditions, Outcome},
 };
 
@@ -45,8 +46,8 @@ pub struct Traffic {
     pub pipeline: f64,
     /// Rows to the experts and back, forward and backward.
     pub experts: f64,
-    /// Gradients to the owners of parameters, and new values back.
-    pub replicas: f64,
+    /// What the optimizer phase moves between the holders of parameters.
+    pub replicas: Exchange,
 }
 
 impl Consequences {
@@ -62,7 +63,7 @@ impl Consequences {
             memory: memory::scan(graph, plan, precision, optimizer, &Loads::Balanced),
             limit: cluster.memory(plan.mesh.ranks()),
             outcome: simulate::outcome(plan, &prices, &Conditions::default())?,
-            traffic: traffic(plan, &prices),
+            traffic: traffic(graph, plan, &prices, terms),
         })
     }
 
@@ -74,7 +75,7 @@ impl Consequences {
     }
 }
 
-fn traffic(plan: &Plan, prices: &Prices) -> Traffic {
+fn traffic(graph: &ModelGraph, plan: &Plan, prices: &Prices, terms: &Terms<'_>) -> Traffic {
     let mut traffic = Traffic::default();
     let peers = plan.mesh.data_ranks() as f64;
     for (_, _, _, instruction) in plan.numbered() {
@@ -86,7 +87,8 @@ fn traffic(plan: &Plan, prices: &Prices) -> Traffic {
             *sum += peers * prices.ways[channel].bytes;
         }
     }
-    let phases = prices.phases.iter().flatten();
-    traffic.replicas = phases.map(|phase| peers * (phase.reduce_bytes + phase.gather_bytes)).sum();
+    let by_muon = |spec: &WeightSpec| terms.optimizer.muon(spec.rule, &spec.shape).is_some();
+    let of_stages = exchanged(plan, graph, terms.precision, by_muon);
+    of_stages.into_iter().flatten().for_each(|it| traffic.replicas.add(it));
     traffic
 }

@@ -52,10 +52,10 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let chunks = places.into_iter().zip(stages).map(chunk).collect::<Vec<_>>();
     let channels = route::channels(&chunks);
     let orders = orders(spec, batch)?;
-    let (communicators, policies) = (spec.communicators, spec.policies());
+    let (communicators, policies, zero) = (spec.communicators, spec.policies(), spec.zero);
     let (mesh, programs) = (spec.mesh, Vec::new());
     let mut plan =
-        Plan { mesh, batch, chunks, orders, channels, communicators, policies, programs };
+        Plan { mesh, batch, chunks, orders, channels, communicators, policies, zero, programs };
     find_restored(graph, &mut plan);
     plan.programs = programs_of(spec, &plan);
     check::programs(&plan).map_err(wrapped)?;

@@ -94,9 +94,9 @@ impl Serialize for Bytes {
 pub struct Fixed {
     /// Values that forward and backward read, in the job's precision.
     pub parameters: u64,
-    /// F32 values of the parameters it owns.
+    /// F32 values of the rows that it updates.
     pub masters: u64,
-    /// Optimizer states of the parameters it owns.
+    /// Optimizer states of the rows that it updates.
     pub states: u64,
     /// Tokens and targets of the step.
     pub inputs: u64,
@@ -110,6 +110,9 @@ pub struct Reserve {
     pub messages: u64,
     /// Gradient sums that other holders of its parameters have sent.
     pub reduction: u64,
+    /// What the update holds, when all programs are done and nothing else above is left: the
+    /// joined gradients of its rows, and the momentum, updates and new values that others send.
+    pub update: u64,
 }
 
 /// The highest moment of a program.
@@ -166,11 +169,12 @@ pub struct ActorMemory {
 }
 
 impl ActorMemory {
-    /// Bytes that suffice for this actor whatever the timing.
+    /// Bytes that suffice for this actor whatever the timing, in its program and in the update.
     pub fn total(&self) -> u64 {
         let Fixed { parameters, masters, states, inputs } = self.fixed;
-        let Reserve { messages, reduction } = self.reserve;
-        parameters + masters + states + inputs + messages + reduction + self.peak.bytes
+        let Reserve { messages, reduction, update } = self.reserve;
+        let moving = u64::max(messages + reduction + self.peak.bytes, update);
+        parameters + masters + states + inputs + moving
     }
 }
 
@@ -202,7 +206,7 @@ impl Memory {
 /// Everything a scan needs to know, for all actors of a plan.
 pub struct Scan<'a> {
     sizes: Sizes<'a>,
-    fixed: Vec<(Fixed, u64)>,
+    fixed: Vec<(Fixed, Reserve)>,
 }
 
 impl<'a> Scan<'a> {
@@ -232,8 +236,8 @@ impl<'a> Scan<'a> {
     ) -> ActorMemory {
         let walk = Walk::new(&self.sizes, me, loads);
         let plan = self.sizes.plan;
-        let (fixed, reduction) = self.fixed[me.index(&plan.mesh)];
-        let reserve = Reserve { messages: walk.messages(), reduction };
+        let (fixed, reserve) = self.fixed[me.index(&plan.mesh)];
+        let reserve = Reserve { messages: walk.messages(), ..reserve };
         let (peak, host, levels) = walk.run(after);
         let alive = Walk::new(&self.sizes, me, loads).alive(&peak);
         let number = plan.first_number(me.stage, me.side) + peak.instruction;
@@ -242,8 +246,8 @@ impl<'a> Scan<'a> {
 
     /// Bytes that stay with an actor, or that others may send it, without its program.
     fn still(&self, me: Address) -> u64 {
-        let (fixed, reduction) = self.fixed[me.index(&self.sizes.plan.mesh)];
-        fixed.parameters + fixed.masters + fixed.states + fixed.inputs + reduction
+        let (fixed, reserve) = self.fixed[me.index(&self.sizes.plan.mesh)];
+        fixed.parameters + fixed.masters + fixed.states + fixed.inputs + reserve.reduction
     }
 
     /// Bytes of all actors together, each at its peak under balanced loads: what one machine needs

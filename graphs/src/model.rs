@@ -97,6 +97,11 @@ impl Parameter {
         self.spec.shape.iter().product()
     }
 
+    /// Number of values in a row, of which the first dim counts many.
+    pub fn columns(&self) -> usize {
+        self.spec.shape[1..].iter().product()
+    }
+
     /// Format in which forward and backward read it in a job of that precision.
     pub fn format(&self, precision: ops::DType) -> ops::DType {
         let exact = self.spec.exact || self.spec.rule == ops::Rule::Balance;

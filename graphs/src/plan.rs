@@ -9,7 +9,13 @@ use std::ops::Range;
 use ops::Op;
 use serde::{Deserialize, Serialize};
 
-use crate::{action::Action, mesh::Mesh, model::NodeId, policy::Policies, spec::Communicators};
+use crate::{
+    action::Action,
+    mesh::Mesh,
+    model::NodeId,
+    policy::Policies,
+    spec::{Communicators, Zero},
+};
 
 /// Everything the runtime needs to know, and nothing it has to decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +34,8 @@ pub struct Plan {
     pub communicators: Communicators,
     /// What is done with activations between the passes.
     pub policies: Policies,
+    /// Who keeps masters and optimizer states; see [`crate::share`].
+    pub zero: Zero,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use ops::{DType, Op};
+use ops::{DType, Op, Rule, WeightSpec};
 
 use crate::{
     cluster::{Cluster, Device},
     flight::{Keeping, keepings},
     model::ModelGraph,
     plan::{Plan, Side, Visit},
+    share::{Exchange, exchanged},
 };
 
 mod copies;
@@ -69,9 +70,12 @@ impl Prices {
             Cluster::Machine(_) => plan.mesh.ep,
         };
         let device = cluster.device();
+        let by_muon = |spec: &WeightSpec| spec.rule == Rule::Muon && spec.shape.len() == 2;
+        let exchanged = exchanged(plan, graph, dtype, by_muon);
         let all = |side| (0..plan.mesh.pp).flat_map(move |it| keepings(plan, graph, it, side));
         let keepings = [Side::Stage, Side::Experts].map(|side| all(side).collect());
-        let pricing = Pricing { graph, plan, cluster, device, dtype, profile, sources, keepings };
+        let pricing =
+            Pricing { graph, plan, cluster, device, dtype, profile, sources, exchanged, keepings };
         let cores = match cluster {
             Cluster::Gpus(_) => None,
             Cluster::Machine(machine) => (!machine.apart).then_some(machine.cores),
@@ -108,6 +112,8 @@ struct Pricing<'a> {
     profile: Option<&'a Profile>,
     /// Calls of an operator for the rows of a visit.
     sources: usize,
+    /// Bytes of the optimizer phase, of all ranks of each stage and side.
+    exchanged: Vec<[Exchange; 2]>,
     /// What flights keep, by side, chunk and visit.
     keepings: [BTreeMap<(usize, usize), Keeping>; 2],
 }

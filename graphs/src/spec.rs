@@ -46,6 +46,9 @@ pub struct PlanSpec {
     /// Channels that share a communicator.
     #[serde(skip_serializing_if = "is_default")]
     pub communicators: Communicators,
+    /// Who keeps masters and optimizer states of what several ranks hold.
+    #[serde(skip_serializing_if = "is_default")]
+    pub zero: Zero,
 }
 
 impl Default for PlanSpec {
@@ -62,6 +65,7 @@ impl Default for PlanSpec {
             offload: None,
             credits: Credits::default(),
             communicators: Communicators::default(),
+            zero: Zero::default(),
         }
     }
 }
@@ -127,6 +131,19 @@ mod written {
     ) -> Result<S::Ok, S::Error> {
         value.serialize(serializer)
     }
+}
+
+/// How masters and optimizer states are spread over the holders of a parameter: replicas, and
+/// expert ranks for what is no expert's.
+///
+/// Both keep each value of them once (ZeRO, arXiv:1910.02054, stage 1) and give the same bits.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Zero {
+    /// Whole parameters, each at one of its holders.
+    #[default]
+    Owners,
+    /// A slice of the rows at every holder, as in Moonlight, arXiv:2502.16982, section 2.3.
+    Stage1,
 }
 
 /// When the weight gradients of a microbatch are computed.

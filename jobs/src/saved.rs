@@ -40,7 +40,7 @@ fn hash_of_all(plans: &[&Plan]) -> String {
 /// The hash of everything that a plan is.
 pub fn hash(plan: &Plan) -> String {
     let mut hasher = Blake3(blake3::Hasher::new());
-    let small = (plan.mesh, plan.batch, &plan.chunks, &plan.channels);
+    let small = (plan.mesh, plan.batch, plan.zero, &plan.chunks, &plan.channels);
     hasher.write(format!("{small:?}").as_bytes());
     plan.orders.hash(&mut hasher);
     for program in plan.programs.iter().flatten() {

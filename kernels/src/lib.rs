@@ -23,5 +23,6 @@ pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
 pub mod router;
+pub mod squares;
 pub mod swiglu;
 mod vector;

@@ -2,25 +2,22 @@
 //!
 //! Kimi K2, arXiv:2507.20534, section 2.1, algorithm 1; Moonlight, arXiv:2502.16982, section 2.
 //! Weights are updated in their F32 master copies. Muon works on whole matrices, each expert's
-//! by itself; whoever shards optimizer state hands out whole matrices.
+//! by itself; whoever shards optimizer state by rows does its parts one by one (`muon`).
 
 mod balance;
+mod muon;
 mod qk_clip;
 mod state;
 
-use kernels::{
-    adamw,
-    newton_schulz::newton_schulz,
-    reduce::{add_scaled, scale},
-};
+use kernels::adamw;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     balance::balance,
-    qk_clip::{Gamma, qk_clip},
+    qk_clip::{Gamma, Rows, qk_clip},
     state::{State, StateError},
 };
-use crate::{DType, Rule, tensor::in_format};
+use crate::{DType, Rule};
 
 /// How weights move, as a job file spells it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -125,30 +122,41 @@ impl Optimizer {
         }
     }
 
-    /// Number of f32 values in the state of a parameter, which [`state`](Self::state) makes.
-    pub fn state_elements(&self, rule: Rule, shape: &[usize]) -> usize {
-        let elements = shape.iter().product::<usize>();
-        match (self, rule) {
-            (_, Rule::Balance) => 0,
-            (Optimizer::MuonClip(_), Rule::Muon) if shape.len() == 2 => elements,
-            _ => 2 * elements + 1,
+    /// What moves a parameter with Newton-Schulz on the whole of it: Muon, if it is a matrix of
+    /// [`Rule::Muon`] and this is [`MuonClip`].
+    pub fn muon(&self, rule: Rule, shape: &[usize]) -> Option<&MuonClip> {
+        match self {
+            Optimizer::MuonClip(muon) if rule == Rule::Muon && shape.len() == 2 => Some(muon),
+            _ => None,
         }
     }
 
-    /// The state of a parameter before its first update.
+    /// Number of f32 values in the state of a parameter, or of rows of it, which
+    /// [`state`](Self::state) makes.
+    pub fn state_elements(&self, rule: Rule, shape: &[usize]) -> usize {
+        let elements = shape.iter().product::<usize>();
+        match (rule, self.muon(rule, shape)) {
+            (Rule::Balance, _) => 0,
+            (_, Some(_)) => elements,
+            (_, None) => 2 * elements + 1,
+        }
+    }
+
+    /// The state of a parameter before its first update, or of rows of it.
     pub fn state(&self, rule: Rule, shape: &[usize]) -> State {
         let elements = shape.iter().product();
-        match (self, rule) {
-            (_, Rule::Balance) => State::None,
-            (Optimizer::MuonClip(_), Rule::Muon) if shape.len() == 2 => State::muon(elements),
-            _ => State::adamw(elements),
+        match (rule, self.muon(rule, shape)) {
+            (Rule::Balance, _) => State::None,
+            (_, Some(_)) => State::muon(elements),
+            (_, None) => State::adamw(elements),
         }
     }
 
     /// Updates a parameter's master copy; `state` is from [`state`](Self::state).
     ///
     /// Muon moves matrices with [`Rule::Muon`], AdamW everything else except biases with
-    /// [`Rule::Balance`], which [`balance`] moves. Gradients are expected whole, not clipped.
+    /// [`Rule::Balance`], which [`balance`] moves. Muon expects whole matrices and gradients that
+    /// are not clipped; AdamW goes element by element, so rows move as they do in the whole.
     /// The products of Newton-Schulz are taken in the format of the activations, `dtype`, as in
     /// Muon's own code; all else is in F32.
     pub fn update(
@@ -164,7 +172,8 @@ impl Optimizer {
         debug_assert_eq!(self.state(rule, shape).layout(), state.layout());
         match (self, state) {
             (Optimizer::MuonClip(muon), State::Muon { momentum }) => {
-                muon.update(shape, dtype, lr, grad, master, momentum);
+                let direction = muon.direction(grad, momentum);
+                muon.turn(shape, lr, &muon.orthogonal(shape, dtype, &direction), master);
             }
             (_, State::AdamW { first, second, step }) => {
                 step[0] += 1.0;
@@ -180,38 +189,6 @@ impl Optimizer {
             Optimizer::AdamW(adam) => (adam.betas, adam.eps, adam.weight_decay),
         };
         adamw::Update { lr, betas, eps, weight_decay, step: step as u32 }
-    }
-}
-
-impl MuonClip {
-    /// One update of a matrix.
-    ///
-    /// ```text
-    /// m = momentum m + g
-    /// w = w - lr (update_rms sqrt(max(rows, cols)) NewtonSchulz(g + momentum m) + decay w)
-    /// ```
-    fn update(
-        &self,
-        shape: &[usize],
-        dtype: DType,
-        lr: f32,
-        grad: &[f32],
-        w: &mut [f32],
-        m: &mut [f32],
-    ) {
-        let (rows, cols) = (shape[0], shape[1]);
-        scale(m, self.momentum);
-        add_scaled(m, 1.0, grad);
-        let orthogonal = if self.nesterov {
-            let mut ahead = grad.to_vec();
-            add_scaled(&mut ahead, self.momentum, m);
-            in_format!(dtype, newton_schulz(&ahead, rows, cols, self.steps))
-        } else {
-            in_format!(dtype, newton_schulz(m, rows, cols, self.steps))
-        };
-        let size = self.update_rms * (rows.max(cols) as f32).sqrt();
-        scale(w, 1.0 - lr * self.weight_decay);
-        add_scaled(w, -lr * size, &orthogonal);
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Brief {
     pub plan: Plan,
     /// The nodes that the plan numbers.
     pub graph: ModelGraph,
-    /// Holders and owner of each parameter.
+    /// Holders, owner and slices of each parameter.
     pub shares: Vec<Share>,
     /// Update rules and their settings.
     pub optimizer: Optimizer,

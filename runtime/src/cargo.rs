@@ -254,7 +254,7 @@ fn group_starts(counts_e: &[i32], local: usize) -> Vec<usize> {
 }
 
 /// Joins pieces along the first dim; a single piece is passed on as it is.
-fn concatenate(pieces: &[Tensor]) -> Tensor {
+pub(crate) fn concatenate(pieces: &[Tensor]) -> Tensor {
     if let [only] = pieces {
         return only.clone();
     }

@@ -34,6 +34,7 @@ use crate::{
     post::{Connect, Post},
     rate::Rate,
     report::{Report, StepReport},
+    snapshot::{self, Pieces, Snapshot},
     tally::Tally,
     trace::Recording,
     worker::Worker,
@@ -68,15 +69,6 @@ pub struct Setup {
     pub patience: Duration,
     /// Links, buses, memories and speeds that are emulated; nothing if left out.
     pub machine: Option<Machine>,
-}
-
-/// Values and optimizer states by name, and where the feed stands.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// Masters under their names, states under `optimizer.<which>.<name>`.
-    pub tensors: BTreeMap<String, Tensor>,
-    /// Position of the feed after the last step.
-    pub feed: serde_json::Value,
 }
 
 /// Running actors.
@@ -230,8 +222,8 @@ impl Cluster {
         let mut waiting = self.actors();
         let mut actors = Vec::new();
         while waiting > 0 {
-            if let Report::Updated { from, parameters, received, notes } = self.receive()? {
-                tally.updated(from, parameters, received);
+            if let Report::Updated { from, done, notes } = self.receive()? {
+                tally.updated(from, &done);
                 actors.extend(notes);
                 waiting -= 1;
             }
@@ -252,13 +244,14 @@ impl Cluster {
     /// As [`Cluster::step`].
     pub fn snapshot(&mut self) -> Result<Snapshot, RunError> {
         self.tell_all(&Message::Snapshot);
-        let mut all = BTreeMap::new();
+        let mut all = Pieces::new();
         for _ in 0..self.actors() {
-            if let Report::Snapshot { tensors, .. } = self.receive()? {
-                all.extend(tensors);
+            if let Report::Snapshot { pieces, .. } = self.receive()? {
+                all.extend(pieces);
             }
         }
-        Ok(Snapshot { tensors: all, feed: self.position.clone() })
+        let tensors = snapshot::joined(&self.brief.graph, all);
+        Ok(Snapshot { tensors, feed: self.position.clone() })
     }
 
     fn actors(&self) -> usize {

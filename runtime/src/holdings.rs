@@ -1,4 +1,4 @@
-//! The parameters one actor holds: values to compute with, gradient lanes, and what it owns.
+//! The parameters one actor holds: values to compute with, gradient lanes, and its slices.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,11 +15,13 @@ use crate::{
 pub struct Holding {
     /// Value in the format that forward and backward read.
     pub value: Tensor,
+    /// Position of this actor among the holders.
+    position: usize,
     /// Gradient sums, one for each lane this actor computes; empty between steps.
     lanes: Vec<Option<Vec<f32>>>,
     /// Whether gradients move it; a bias that counts move has empty sums.
     is_trained: bool,
-    /// Present on the owner only.
+    /// The slice that this actor updates; none if that is empty.
     pub owned: Option<Owned>,
 }
 
@@ -43,18 +45,29 @@ impl Holdings {
             Holdings { parameters: BTreeMap::new(), by_node: BTreeMap::new(), first_lane };
         for (index, parameter) in brief.graph.parameters().iter().enumerate() {
             let share = &brief.shares[index];
-            if !share.holders.contains(&me) {
-                continue;
-            }
+            let Some(position) = share.position(me) else { continue };
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
-            let owned = (share.owner == me).then(|| initial.owned(index));
+            let rows = share.slice(position);
+            let owned = (!rows.is_empty()).then(|| initial.owned(index, rows));
             let is_trained = parameter.spec.rule != Rule::Balance;
-            let holding = Holding { value, lanes: vec![None; lanes], is_trained, owned };
+            let lanes = vec![None; lanes];
+            let holding = Holding { value, position, lanes, is_trained, owned };
             holdings.parameters.insert(index, holding);
             holdings.by_node.entry(parameter.node).or_default().push(index);
         }
         holdings
+    }
+
+    /// Position of this actor among the holders of a parameter.
+    pub fn position(&self, parameter: usize) -> usize {
+        self.parameters[&parameter].position
+    }
+
+    /// The slice of a parameter that this actor updates.
+    pub fn owned(&mut self, parameter: usize) -> &mut Owned {
+        let holding = self.parameters.get_mut(&parameter).expect("asked for what is held");
+        holding.owned.as_mut().expect("asked for a slice that is not empty")
     }
 
     /// Values of a node's weights, as its operator takes them.

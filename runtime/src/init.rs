@@ -1,6 +1,6 @@
 //! Values of parameters and optimizer states before the first step of this process.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use graphs::model::ModelGraph;
 use ops::{
@@ -10,10 +10,12 @@ use ops::{
 
 use crate::error::RunError;
 
-/// What the owner of a parameter keeps beside its value.
+/// What an actor keeps of the rows of a parameter that it updates.
 #[derive(Debug)]
 pub struct Owned {
-    /// Value in f32, what updates act on.
+    /// The rows.
+    pub rows: Range<usize>,
+    /// Values in f32, what updates act on.
     pub master: Vec<f32>,
     /// Momentum or moments.
     pub state: State,
@@ -83,10 +85,13 @@ impl<'a> Initial<'a> {
         about.spec.initial(self.seed, &about.name)
     }
 
-    /// What the owner of a parameter starts with.
-    pub fn owned(&self, parameter: usize) -> Owned {
+    /// What the holder of some rows of a parameter starts with.
+    pub fn owned(&self, parameter: usize, rows: Range<usize>) -> Owned {
+        let columns = self.graph.parameters()[parameter].columns();
+        let elements = rows.start * columns..rows.end * columns;
         let state = self.state(parameter).expect("states were checked when this was made");
-        Owned { master: self.master(parameter), state, gradient: None }
+        let master = self.master(parameter)[elements.clone()].to_vec();
+        Owned { rows, master, state: state.slice(elements), gradient: None }
     }
 
     /// The optimizer state of a parameter: fresh unless any buffer of it is there.

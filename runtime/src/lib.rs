@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`cluster`] starts the actors and drives steps; `worker` is the actor that
 //! computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
-//! microbatches under way, `phase` the optimizer phase; `loader`, [`saver`] and [`metrics`] are the
-//! actors beside them. The runtime knows no job file and no schedule by name: only plans.
+//! microbatches under way, `phase` the optimizer phase, [`snapshot`] what a run leaves; `loader`,
+//! [`saver`] and [`metrics`] are the actors beside them. The runtime knows no job file and no
+//! schedule by name: only plans.
 
 mod arena;
 mod board;
@@ -12,6 +13,7 @@ mod cargo;
 pub mod checkpoint;
 pub mod cluster;
 mod copies;
+mod digest;
 pub mod error;
 pub mod feed;
 mod flights;
@@ -31,15 +33,17 @@ pub mod rate;
 pub mod report;
 pub mod saver;
 pub mod shards;
+pub mod snapshot;
 mod tally;
 pub mod trace;
 mod verdict;
 mod worker;
 
 pub use crate::{
-    cluster::{Cluster, Setup, Snapshot},
+    cluster::{Cluster, Setup},
     error::RunError,
     feed::{Feed, FeedError},
     inference::{Draft, Inference, Reading, Session, Taste, Writing, sample},
     report::StepReport,
+    snapshot::Snapshot,
 };

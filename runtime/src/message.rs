@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 use graphs::{
     flight::Batch,
     plan::{ChannelId, CopyStep},
+    share::Exchange,
 };
 use ops::Tensor;
 
@@ -55,22 +56,42 @@ pub enum Message {
         /// Expert rank of the consumer.
         peer: usize,
     },
-    /// Gradient of a parameter summed over the lanes of all holders up to the sender, in f32: from
-    /// each holder to the next, and from the last to the owner.
+    /// Gradient of a slice of a parameter, in f32: the sender's own lane, or the sum over all
+    /// lanes up to the sender's; see [`graphs::share::Reduction`].
     Gradient {
         /// Index among the parameters of the model.
         parameter: usize,
+        /// Holder of the slice, by position among the holders.
+        slice: usize,
+        /// Holder that sends.
+        from: usize,
         /// The sum.
         sum: Vec<f32>,
-        /// Whether all lanes are in it.
-        is_whole: bool,
     },
-    /// What all ranks together found out about the step; owners update now.
+    /// What all ranks together found out about the step; slices are updated now.
     Verdict(Arc<Verdict>),
-    /// New value of a parameter, from its owner to the other holders.
+    /// What Newton-Schulz is to work on, from the holder of a slice to the owner of the matrix.
+    Momentum {
+        /// Index among the parameters of the model.
+        parameter: usize,
+        /// Holder of the slice, which sends.
+        from: usize,
+        /// Rows of the direction, in f32.
+        direction: Vec<f32>,
+    },
+    /// What Newton-Schulz made of it, from the owner to the holder of a slice.
+    Update {
+        /// Index among the parameters of the model.
+        parameter: usize,
+        /// The slice's rows, in the format of activations.
+        rows: Tensor,
+    },
+    /// New value of a slice, from its holder to the other holders of the parameter.
     Weight {
         /// Index among the parameters of the model.
         parameter: usize,
+        /// Holder of the slice, which sends.
+        from: usize,
         /// Value in the format that forward and backward read.
         value: Tensor,
     },
@@ -85,7 +106,7 @@ pub enum Message {
         /// Begin and end of copying.
         interval: (Instant, Instant),
     },
-    /// Asks an owner for the values and optimizer states of its parameters.
+    /// Asks for the values and optimizer states of all slices.
     Snapshot,
 }
 
@@ -96,9 +117,22 @@ impl Message {
             Message::Cargo { tensors, .. } => {
                 tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum()
             }
-            Message::Gradient { sum, .. } => size_of_val(sum.as_slice()) as u64,
-            Message::Weight { value, .. } => value.bytes().len() as u64,
-            _ => 0,
+            other => other.exchange().total(),
         }
+    }
+
+    /// The bytes of the optimizer phase that it carries.
+    pub fn exchange(&self) -> Exchange {
+        let mut bytes = Exchange::default();
+        match self {
+            Message::Gradient { sum, .. } => bytes.gradients = size_of_val(&sum[..]) as u64,
+            Message::Momentum { direction, .. } => {
+                bytes.momentum = size_of_val(&direction[..]) as u64;
+            }
+            Message::Update { rows, .. } => bytes.updates = rows.bytes().len() as u64,
+            Message::Weight { value, .. } => bytes.values = value.bytes().len() as u64,
+            _ => {}
+        }
+        bytes
     }
 }

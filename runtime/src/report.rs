@@ -5,11 +5,12 @@ use graphs::{
     edge::Class,
     memory::{ActorMemory, Bytes, Rows},
     overlap::Overlap,
+    share::Exchange,
 };
-use ops::Tensor;
+use kernels::squares::Squares;
 use serde::Serialize;
 
-use crate::trace::Notes;
+use crate::{digest, snapshot::Pieces, trace::Notes};
 
 /// A message to the conductor.
 #[derive(Debug)]
@@ -28,30 +29,28 @@ pub enum Report {
         /// What it held on the way.
         memory: Box<Measured>,
     },
-    /// An owner has joined all gradients of its parameters.
+    /// An actor has joined the gradients of all its slices.
     Joined {
         /// Who.
         from: Address,
-        /// One entry for each parameter it owns.
+        /// One entry for each slice.
         gradients: Vec<Joined>,
     },
     /// A compute actor has all its new weights.
     Updated {
         /// Who.
         from: Address,
-        /// Hash of every parameter it owns; empty unless the cluster audits.
-        parameters: Vec<(usize, Hash)>,
-        /// Bytes of the gradient sums that others have sent it.
-        received: u64,
+        /// What it did for that.
+        done: Box<Updated>,
         /// What it noted, if the step is recorded.
         notes: Option<Notes>,
     },
-    /// An owner's values and optimizer states by name.
+    /// An actor's slices of values and optimizer states.
     Snapshot {
         /// Who.
         from: Address,
-        /// Master values under the parameter's name, states under `optimizer.<which>.<name>`.
-        tensors: Vec<(String, Tensor)>,
+        /// By parameter and first row.
+        pieces: Pieces,
     },
     /// A rank would hold more than its device does.
     Full {
@@ -82,15 +81,40 @@ pub enum Report {
 /// Hash of the bits of a tensor.
 pub type Hash = [u8; 32];
 
-/// One joined gradient.
+/// One joined gradient of a slice.
 #[derive(Clone, Debug)]
 pub struct Joined {
     /// Index among the parameters of the model.
     pub parameter: usize,
-    /// Sum of squares, in f64.
-    pub squares: f64,
-    /// Hash of its bits, if the cluster audits.
+    /// Sum of squares.
+    pub squares: Squares,
+    /// Hash of its rows, if the cluster audits.
     pub hash: Option<Hash>,
+}
+
+impl Joined {
+    /// Adds another slice of the same parameter.
+    pub(crate) fn add(&mut self, slice: &Joined) {
+        self.squares.add(&slice.squares);
+        if let (Some(hash), Some(other)) = (&mut self.hash, &slice.hash) {
+            digest::add(hash, other);
+        }
+    }
+}
+
+/// What a compute actor did in the optimizer phase.
+#[derive(Clone, Debug, Default)]
+pub struct Updated {
+    /// Hash of the rows of every slice that it updates; empty unless the cluster audits.
+    pub parameters: Vec<(usize, Hash)>,
+    /// Bytes that it sent.
+    pub sent: Exchange,
+    /// Bytes that others sent it.
+    pub received: Exchange,
+    /// Bytes of the joined gradients of its slices.
+    pub joined: u64,
+    /// Matrices that it ran Newton-Schulz on.
+    pub newton_schulz: usize,
 }
 
 /// What a compute actor saw during a step.
@@ -177,6 +201,9 @@ pub struct StepReport {
     /// What each actor held.
     #[serde(skip)]
     pub memory: MemoryReport,
+    /// Bytes that each actor sent in the optimizer phase.
+    #[serde(skip)]
+    pub exchange: Vec<(Address, Exchange)>,
     /// Hashes of this step, if the cluster audits.
     #[serde(skip)]
     pub audit: Audit,
@@ -191,4 +218,6 @@ pub struct Audit {
     pub gradients: Vec<Option<Hash>>,
     /// Hash of each parameter after the update.
     pub parameters: Vec<Option<Hash>>,
+    /// Calls of Newton-Schulz over all actors: one for each matrix that Muon moves.
+    pub newton_schulz: usize,
 }

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use graphs::{address::Address, plan::Side};
+use graphs::{address::Address, plan::Side, share::Exchange};
+use kernels::squares::Squares;
 use ops::Op;
 
 use crate::{
     brief::Brief,
+    digest,
     error::RunError,
-    report::{Audit, Hash, Joined, Measured, MemoryReport, Seen, StepReport},
+    report::{Audit, Hash, Joined, Measured, MemoryReport, Seen, StepReport, Updated},
     verdict::Verdict,
 };
 
@@ -23,14 +25,17 @@ pub(crate) struct Tally<'a> {
     max_logits: Vec<Vec<f32>>,
     loads: Vec<Vec<u64>>,
     computed: usize,
+    /// Gradients by parameter, as far as slices are reported.
     joined: BTreeMap<usize, Joined>,
-    owners_joined: usize,
+    actors_joined: usize,
     busy_seconds: f64,
     product_seconds: f64,
     copy_wait_seconds: f64,
     compute_span: Duration,
     memory: BTreeMap<Address, Measured>,
     parameters: Vec<Option<Hash>>,
+    exchange: BTreeMap<Address, Exchange>,
+    newton_schulz: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -44,13 +49,15 @@ impl<'a> Tally<'a> {
             loads: vec![Vec::new(); brief.graph.len()],
             computed: 0,
             joined: BTreeMap::new(),
-            owners_joined: 0,
+            actors_joined: 0,
             busy_seconds: 0.0,
             product_seconds: 0.0,
             copy_wait_seconds: 0.0,
             compute_span: Duration::ZERO,
             memory: BTreeMap::new(),
             parameters: vec![None; brief.graph.parameters().len()],
+            exchange: BTreeMap::new(),
+            newton_schulz: 0,
         }
     }
 
@@ -77,23 +84,32 @@ impl<'a> Tally<'a> {
     }
 
     pub fn joined(&mut self, gradients: Vec<Joined>) {
-        self.joined.extend(gradients.into_iter().map(|joined| (joined.parameter, joined)));
-        self.owners_joined += 1;
+        for slice in gradients {
+            match self.joined.get_mut(&slice.parameter) {
+                Some(whole) => whole.add(&slice),
+                None => drop(self.joined.insert(slice.parameter, slice)),
+            }
+        }
+        self.actors_joined += 1;
     }
 
-    pub fn updated(&mut self, from: Address, parameters: Vec<(usize, Hash)>, received: u64) {
+    pub fn updated(&mut self, from: Address, done: &Updated) {
+        let Exchange { gradients, momentum, updates, values } = done.received;
         if let Some(memory) = self.memory.get_mut(&from) {
-            memory.actor.reserve.reduction = received;
+            memory.actor.reserve.reduction = gradients;
+            memory.actor.reserve.update = done.joined + momentum + updates + values;
         }
-        for (parameter, hash) in parameters {
-            self.parameters[parameter] = Some(hash);
+        for (parameter, hash) in &done.parameters {
+            digest::add(self.parameters[*parameter].get_or_insert_default(), hash);
         }
+        self.exchange.insert(from, done.sent);
+        self.newton_schulz += done.newton_schulz;
     }
 
     /// Whether nothing more comes before the verdict.
     pub fn is_complete(&self) -> bool {
         let actors = 2 * self.brief.plan.mesh.ranks();
-        self.loaded && self.computed == actors && self.owners_joined == actors
+        self.loaded && self.computed == actors && self.actors_joined == actors
     }
 
     fn loss(&self) -> f64 {
@@ -103,10 +119,12 @@ impl<'a> Tally<'a> {
     }
 
     fn squares(&self) -> f64 {
-        self.joined.values().map(|joined| joined.squares).sum()
+        let mut sum = Squares::default();
+        self.joined.values().for_each(|joined| sum.add(&joined.squares));
+        sum.value()
     }
 
-    /// Decides learning rate and clipping for the owners.
+    /// Decides learning rate and clipping for all who update.
     pub fn verdict(&mut self, lr: f64, clip: Option<f64>) -> Result<Verdict, RunError> {
         self.refuse_what_is_not_finite()?;
         let norm = self.squares().sqrt();
@@ -124,7 +142,7 @@ impl<'a> Tally<'a> {
         if !self.loss().is_finite() {
             return Err(not_finite("the loss".into()));
         }
-        match self.joined.values().find(|joined| !joined.squares.is_finite()) {
+        match self.joined.values().find(|joined| !joined.squares.value().is_finite()) {
             None => Ok(()),
             Some(joined) => {
                 let name = &self.brief.graph.parameters()[joined.parameter].name;
@@ -159,6 +177,7 @@ impl<'a> Tally<'a> {
             copy_wait_seconds: self.copy_wait_seconds,
             load_max_over_mean: self.imbalance(),
             memory,
+            exchange: std::mem::take(&mut self.exchange).into_iter().collect(),
             audit: self.audit(),
         }
     }
@@ -192,6 +211,7 @@ impl<'a> Tally<'a> {
             loss: self.loss().to_bits(),
             gradients: (0..self.parameters.len()).map(hash).collect(),
             parameters: self.parameters.clone(),
+            newton_schulz: self.newton_schulz,
         }
     }
 }

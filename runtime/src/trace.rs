@@ -98,9 +98,9 @@ impl Notes {
 /// A part of the optimizer phase.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Part {
-    /// Gradients on their way to their owners, until the own ones are joined.
+    /// Gradients on their way to the holders of slices, until the own ones are joined.
     Reduce,
-    /// Updates of the parameters owned here.
+    /// Updates of the own slices, with the way of momentum to Newton-Schulz and back.
     Update,
     /// New values on their way, until all of them are here.
     Gather,

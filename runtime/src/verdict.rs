@@ -1,4 +1,4 @@
-//! What all ranks together found out about a step, sent to every owner before it updates.
+//! What all ranks together found out about a step, sent to every actor before it updates.
 
 /// Figures that an update needs and no rank can know alone.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -20,7 +20,7 @@ use graphs::{
     model::Port,
     plan::{CopyStep, Instruction, Side},
 };
-use ops::{DType, Tensor};
+use ops::Tensor;
 
 use crate::{
     arena::Claim,
@@ -31,8 +31,9 @@ use crate::{
     init::Initial,
     mailbox::Mailbox,
     message::Message,
+    phase::Phase,
     post::{Connect, Post},
-    report::{Hash, Joined, Report, Seen},
+    report::{Report, Seen},
     trace::Recorder,
 };
 
@@ -86,25 +87,6 @@ pub(crate) struct Trail {
     pub(crate) rows: Vec<((usize, usize, usize), Vec<u64>)>,
 }
 
-/// What an actor has collected so far in this phase; empty during the program.
-#[derive(Debug, Default)]
-pub(crate) struct Phase {
-    /// Whether the program is done and its gradients may be passed on.
-    pub(crate) is_open: bool,
-    /// Sums of the holders before, which wait for the lanes of this actor.
-    pub(crate) partial: BTreeMap<usize, Vec<f32>>,
-    /// Gradients of parameters owned here, over all lanes; dropped by the update.
-    pub(crate) joined: BTreeMap<usize, Vec<f32>>,
-    /// Reports of the joined gradients, sent when all are there.
-    pub(crate) reports: Vec<Joined>,
-    /// Bytes of the sums that others have sent in this step.
-    pub(crate) received: u64,
-    /// Values that have come from other owners in this step.
-    pub(crate) installed: usize,
-    /// Hashes of updated parameters, set once the own updates are done.
-    pub(crate) updated: Option<Vec<(usize, Hash)>>,
-}
-
 impl Worker {
     /// Builds an actor of the plan; it begins to work when it is connected.
     pub fn new(me: Address, brief: Arc<Brief>, initial: &Initial) -> Self {
@@ -152,6 +134,7 @@ impl Worker {
     }
 
     fn receive(&mut self, message: Message) {
+        self.phase.done.received.add(message.exchange());
         match message {
             Message::Record { since } => self.recorder = Some(Recorder::new(since, self.me)),
             Message::Step => self.start_step(),
@@ -165,12 +148,15 @@ impl Worker {
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),
-            Message::Gradient { parameter, sum, is_whole } => {
-                self.phase.received += (sum.len() * DType::F32.size()) as u64;
-                self.collect(parameter, sum, is_whole);
+            Message::Gradient { parameter, slice, from, sum } => {
+                self.collect(parameter, slice, from, sum);
             }
-            Message::Verdict(verdict) => self.update(&verdict),
-            Message::Weight { parameter, value } => self.install(parameter, value),
+            Message::Verdict(verdict) => self.update(verdict),
+            Message::Momentum { parameter, from, direction } => {
+                self.gather_direction(parameter, from, direction);
+            }
+            Message::Update { parameter, rows } => self.turn(parameter, &rows),
+            Message::Weight { parameter, from, value } => self.install(parameter, from, value),
             Message::Copied { key, step, batch, interval } => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.copied(key, step, interval);

@@ -14,7 +14,7 @@ use crate::{
     plan::Batch,
     policy::{Activations, Offload, Recompute, Store},
     schedule::Schedule,
-    spec::{PlanSpec, WeightGrad},
+    spec::{PlanSpec, WeightGrad, Zero},
 };
 
 /// One change of a plan.
@@ -28,6 +28,8 @@ pub enum Change {
     Microbatch(usize),
     /// Another mesh.
     Mesh(Mesh),
+    /// Other places of masters and optimizer states.
+    Zero(Zero),
     /// More nodes run again in the backward pass.
     Recompute(Recompute),
     /// Inputs of experts and of activations are stored in FP8, as K2 has it.
@@ -47,6 +49,7 @@ impl fmt::Display for Change {
             Change::Mesh(Mesh { pp, vpp, ep, dp }) => {
                 write!(f, "mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp})")
             }
+            Change::Zero(zero) => write!(f, "zero: {zero:?}"),
             Change::Recompute(what) => write!(f, "recompute: [{what:?}]"),
             Change::Store => f.write_str("store: Fp8(tensors: [MoeUpInput, SwiGluInput])"),
             Change::Offload => f.write_str("offload: Activations()"),
@@ -117,6 +120,10 @@ fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     if spec.microbatch > 1 {
         changes.push(Change::Microbatch(spec.microbatch / 2));
     }
+    if mesh.data_ranks() > 1 {
+        let other = if spec.zero == Zero::Owners { Zero::Stage1 } else { Zero::Owners };
+        changes.push(Change::Zero(other));
+    }
     if precision == DType::F32 {
         changes.push(Change::Precision(DType::Bf16));
     }
@@ -144,6 +151,7 @@ fn changed(
         Change::Schedule(schedule) => spec.schedule = Some(schedule),
         Change::WeightGrad(when) => spec.weight_grad = Some(when),
         Change::Microbatch(sequences) => spec.microbatch = sequences,
+        Change::Zero(zero) => spec.zero = zero,
         Change::Recompute(what) => spec.recompute.push(what),
         Change::Store => spec.store = Some(Store::k2()),
         Change::Offload => spec.offload = Some(Offload::Activations(Activations::default())),

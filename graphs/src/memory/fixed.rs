@@ -1,52 +1,73 @@
-//! What each actor holds whatever it does: parameters, what it owns, the step's tokens.
+//! What each actor holds whatever it does: parameters, what it updates, the step's tokens.
 
-use ops::{DType, Rule, optim::Optimizer};
+use ops::{DType, optim::Optimizer};
 
 use crate::{
     address::Address,
-    memory::Fixed,
-    model::{ModelGraph, Source},
+    memory::{Fixed, Reserve},
+    model::{ModelGraph, Parameter, Source},
     plan::{Plan, Side},
-    share,
+    share::{Exchange, Share, shares},
 };
 
-/// For every actor in the order of [`Address::index`]: what stays, and the bytes of gradient sums
-/// that others may send it.
+/// For every actor in the order of [`Address::index`]: what stays, and what others may send it
+/// beside messages of its program.
 pub(super) fn all_fixed(
     graph: &ModelGraph,
     plan: &Plan,
     precision: DType,
     optimizer: &Optimizer,
-) -> Vec<(Fixed, u64)> {
-    let mut all = vec![(Fixed::default(), 0); 2 * plan.mesh.ranks()];
-    let mut add = |address: Address, of: &dyn Fn(&mut (Fixed, u64))| {
-        of(&mut all[address.index(&plan.mesh)]);
-    };
-    for (parameter, share) in graph.parameters().iter().zip(share::shares(plan, graph)) {
-        let elements = parameter.elements();
-        let value = (elements * parameter.format(precision).size()) as u64;
-        share.holders.iter().for_each(|&it| add(it, &|(fixed, _)| fixed.parameters += value));
-        let master = (elements * DType::F32.size()) as u64;
-        let (rule, shape) = (parameter.spec.rule, &parameter.spec.shape);
-        let state = optimizer.state_elements(rule, shape) * DType::F32.size();
-        add(share.owner, &|(fixed, _)| {
-            fixed.masters += master;
-            fixed.states += state as u64;
-        });
-        if rule != Rule::Balance {
-            // A sum goes from each holder to the next, and from the last to the owner.
-            let last = share.holders.last().filter(|&&last| last != share.owner);
-            let takers = share.holders.iter().skip(1).chain(last.map(|_| &share.owner));
-            takers.for_each(|&taker| add(taker, &|(_, reduction)| *reduction += master));
+) -> Vec<(Fixed, Reserve)> {
+    let mut all = vec![(Fixed::default(), Reserve::default()); 2 * plan.mesh.ranks()];
+    for (parameter, share) in graph.parameters().iter().zip(shares(plan, graph)) {
+        for (holder, address) in share.holders.iter().enumerate() {
+            let (fixed, reserve) = &mut all[address.index(&plan.mesh)];
+            hold(fixed, parameter, share.slice(holder).len(), precision, optimizer);
+            receive(reserve, parameter, &share, holder, precision, optimizer);
         }
     }
     let inputs = inputs(graph, plan);
     for address in Address::all(&plan.mesh) {
         if address.side == Side::Stage {
-            add(address, &|(fixed, _)| fixed.inputs = inputs[address.stage]);
+            all[address.index(&plan.mesh)].0.inputs = inputs[address.stage];
         }
     }
     all
+}
+
+/// Adds a parameter of which a holder updates so many rows.
+fn hold(
+    fixed: &mut Fixed,
+    parameter: &Parameter,
+    rows: usize,
+    precision: DType,
+    optimizer: &Optimizer,
+) {
+    fixed.parameters += (parameter.elements() * parameter.format(precision).size()) as u64;
+    if rows > 0 {
+        let mut shape = parameter.spec.shape.clone();
+        shape[0] = rows;
+        let state = optimizer.state_elements(parameter.spec.rule, &shape);
+        fixed.masters += (rows * parameter.columns() * DType::F32.size()) as u64;
+        fixed.states += (state * DType::F32.size()) as u64;
+    }
+}
+
+/// Adds what a holder of a parameter is sent for its update.
+fn receive(
+    reserve: &mut Reserve,
+    parameter: &Parameter,
+    share: &Share,
+    holder: usize,
+    precision: DType,
+    optimizer: &Optimizer,
+) {
+    let by_muon = optimizer.muon(parameter.spec.rule, &parameter.spec.shape).is_some();
+    let row = Exchange::of_row(parameter, precision, by_muon);
+    let Exchange { gradients, momentum, updates, values } = share.received(holder).times(row);
+    reserve.reduction += gradients;
+    let joined = share.slice(holder).len() as u64 * row.gradients;
+    reserve.update += joined + momentum + updates + values;
 }
 
 /// Tokens and targets of a rank's microbatches, at the stages where a node reads them.

@@ -1,9 +1,9 @@
 //! What the optimizer phase costs.
 //!
-//! Each parameter has one owner among its holders. Its gradient goes from holder to holder in F32,
-//! each adding its own; the owner updates and sends the new value back, balanced by that work.
-//! So a rank sends `(n - 1) / n` of its gradients, where `n` counts the holders, and receives as
-//! much of its weights.
+//! Gradients go to the holders of slices in F32; for Newton-Schulz, slices of momentum go to one
+//! holder and rows of the update come back; new values go to all holders. [`crate::share`] says
+//! who sends what, [`Exchange`](crate::share::Exchange) how many bytes that is. A rank is taken as
+//! the mean of all that hold the same, and matrices of [`Rule::Muon`] as moved by Muon.
 
 use ops::{DType, Rule, WeightSpec};
 
@@ -20,14 +20,18 @@ const STEPS: f64 = 5.0;
 /// The optimizer phase of one actor, in order; its own parameters and those it owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Phase {
-    /// Seconds until its gradients are at their owners and joined.
+    /// Seconds until its gradients are at the holders of slices and joined.
     pub reduce: f64,
+    /// Seconds that momentum and updates of cut matrices are on their way.
+    pub exchange: f64,
     /// Seconds of the updates of what it owns.
     pub update: f64,
     /// Seconds until it has the new values of others.
     pub gather: f64,
     /// Bytes of gradients that it sends.
     pub reduce_bytes: f64,
+    /// Bytes of momentum and of updates that it sends.
+    pub exchange_bytes: f64,
     /// Bytes of new values that it receives.
     pub gather_bytes: f64,
 }
@@ -63,11 +67,13 @@ impl Pricing<'_> {
         let held = self.held(stage, side);
         let mesh = self.plan.mesh;
         let holders = if side == Side::Stage { mesh.data_ranks() } else { mesh.dp };
-        let away = (holders - 1) as f64 / holders as f64;
-        let reduce_bytes = 4.0 * held.elements * away;
-        let gather_bytes = self.dtype.size() as f64 * held.elements * away;
+        let sent = self.exchanged[stage][side as usize];
+        let mean = |bytes: u64| bytes as f64 / mesh.data_ranks() as f64;
+        let reduce_bytes = mean(sent.gradients);
+        let (there, back) = (mean(sent.momentum), mean(sent.updates));
+        let gather_bytes = mean(sent.values);
         let update = self.update(&held, holders as f64);
-        let (reduce, gather) = match self.cluster {
+        let (reduce, exchange, gather) = match self.cluster {
             Cluster::Gpus(gpus) => {
                 let link = if ways::spreads(gpus, self.plan, stage, side) {
                     gpus.fabric
@@ -78,11 +84,12 @@ impl Pricing<'_> {
                     0.0 => 0.0,
                     bytes => bytes / link.each + link.latency,
                 };
-                (time(reduce_bytes), time(gather_bytes))
+                (time(reduce_bytes), time(there) + time(back), time(gather_bytes))
             }
-            Cluster::Machine(_) => (self.join(&held, holders as f64), 0.0),
+            Cluster::Machine(_) => (self.join(&held, holders as f64), 0.0, 0.0),
         };
-        Phase { reduce, update, gather, reduce_bytes, gather_bytes }
+        let exchange_bytes = there + back;
+        Phase { reduce, exchange, update, gather, reduce_bytes, exchange_bytes, gather_bytes }
     }
 
     /// Seconds in which an owner joins the lanes of what it owns, within a machine.

@@ -9,7 +9,9 @@ use crate::{
     decoder::tests::{kimi_k2, nano},
     lower,
     mesh::Mesh,
+    model::Parameter,
     plan::{Batch, Cargo},
+    spec::Zero,
 };
 
 fn h800() -> Gpus {
@@ -101,6 +103,7 @@ fn operators_take_the_longer_of_their_flops_and_their_bytes() {
             dtype: DType::F32,
             profile,
             sources: 1,
+            exchanged: Vec::new(),
             keepings: Default::default(),
         };
         let norm = Op::RmsNorm(RmsNorm { width: 256, eps: 1e-6 });
@@ -132,22 +135,37 @@ fn operators_take_the_longer_of_their_flops_and_their_bytes() {
 }
 
 #[test]
-fn an_owner_updates_and_hears_its_share() {
+fn a_rank_sends_its_part_of_gradients_momentum_updates_and_values() {
     let mesh = Mesh { pp: 1, vpp: 1, ep: 2, dp: 2 };
-    let (graph, plan) = plan(nano(), mesh, 16);
-    let prices = Prices::new(&graph, &plan, &Cluster::Gpus(h800()), DType::Bf16, None);
-    let [stage, experts] = prices.phases[0];
-    let elements = |of_experts: bool| -> f64 {
+    let (graph, mut plan) = plan(nano(), mesh, 16);
+    plan.zero = Zero::Stage1;
+    let phases = |plan: &Plan| {
+        Prices::new(&graph, plan, &Cluster::Gpus(h800()), DType::Bf16, None).phases[0]
+    };
+    let sum = |of_experts: bool, bytes: &dyn Fn(&Parameter) -> usize| -> f64 {
         let parameters = graph.parameters().iter();
         let wanted = parameters.filter(|parameter| parameter.expert.is_some() == of_experts);
-        wanted.map(|parameter| parameter.elements() as f64).sum()
+        wanted.map(|parameter| bytes(parameter) as f64).sum()
     };
+    let trained = |it: &Parameter| if it.spec.rule == Rule::Balance { 0 } else { it.elements() };
+    let [stage, experts] = phases(&plan);
     // Each of four ranks computes one lane of everything that is not an expert's.
-    assert_eq!(stage.reduce_bytes, 4.0 * elements(false) * 3.0 / 4.0);
-    assert_eq!(stage.gather_bytes, 2.0 * elements(false) * 3.0 / 4.0);
-    // A group holds half of the experts, as does one other; whatever its lanes, it sends one sum.
-    assert_eq!(experts.reduce_bytes, 4.0 * elements(true) / 2.0 / 2.0);
+    assert_eq!(stage.reduce_bytes, 4.0 * sum(false, &trained) * 3.0 / 4.0);
+    let value = |it: &Parameter| it.elements() * it.format(DType::Bf16).size();
+    assert_eq!(stage.gather_bytes, sum(false, &value) * 3.0 / 4.0);
+    // A group holds half of the experts, as does one other. It computes the lanes of two ranks,
+    // so their sum goes on to the other and half of it comes back.
+    let matrices = sum(true, &|it| it.elements());
+    assert_eq!(experts.reduce_bytes, 4.0 * matrices / 2.0 * (1.0 + 0.5) / 2.0);
+    assert_eq!(experts.gather_bytes, 2.0 * matrices / 2.0 / 2.0);
+    // Half a matrix goes to the one that runs Newton-Schulz and comes back in BF16.
+    assert_eq!(experts.exchange_bytes, (4.0 + 2.0) * matrices / 2.0 / 2.0 / 2.0);
+    assert!(stage.exchange > 0.0 && experts.exchange > 0.0);
     assert!(stage.update > 0.0 && experts.update > 0.0);
+    plan.zero = Zero::Owners;
+    let [whole, _] = phases(&plan);
+    assert_eq!((whole.exchange_bytes, whole.exchange), (0.0, 0.0));
+    assert!(whole.reduce_bytes > stage.reduce_bytes, "the last of a chain sends to the owner");
     assert_eq!(muon_flops(2, 3), muon_flops(3, 2));
     assert_eq!(muon_flops(2, 3), 5.0 * (4.0 * 12.0 + 2.0 * 8.0));
 }

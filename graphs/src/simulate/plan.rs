@@ -94,7 +94,8 @@ fn idle_part(ranks: &[Record], program: f64) -> f64 {
     1.0 - busy / (program * ranks.len() as f64)
 }
 
-/// The optimizer phase: gradients go to their owners, all meet, updates, new weights go round.
+/// The optimizer phase: gradients go to the holders of slices, all meet, updates, new weights go
+/// round.
 ///
 /// Returns when the step ends and the rank that decided that.
 fn optimize(
@@ -116,7 +117,7 @@ fn optimize(
         if phase.reduce > 0.0 {
             rank.send(id, task(Kind::Reduce), (begin, begin + phase.reduce), None);
         }
-        let updated = verdict + phase.update * conditions.slowness(stage);
+        let updated = verdict + phase.exchange + phase.update * conditions.slowness(stage);
         if phase.update > 0.0 {
             let wait = |_| (Cause::CoolDown, None);
             rank.compute(id + 1, task(Kind::Optimizer), (verdict, updated), wait);
@@ -148,8 +149,8 @@ fn phase(plan: &Plan, prices: &Prices, stage: usize) -> Phase {
         };
         (reduce, update) = (all(|phase| phase.reduce), all(|phase| phase.update));
     }
-    let (reduce_bytes, gather_bytes) = (sum(|p| p.reduce_bytes), sum(|p| p.gather_bytes));
-    Phase { reduce, update, gather: sum(|p| p.gather), reduce_bytes, gather_bytes }
+    let (exchange, gather) = (sum(|phase| phase.exchange), sum(|phase| phase.gather));
+    Phase { reduce, exchange, update, gather, ..Phase::default() }
 }
 
 /// What the last event waited for, back to the start, in the order of time.

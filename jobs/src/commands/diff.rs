@@ -68,7 +68,7 @@ fn compared(before: &Consequences, after: &Consequences) -> Vec<Figure> {
         figure("memory", |it| it.fullest().1 as f64, size),
         figure("pipeline", |it| it.traffic.pipeline, size),
         figure("experts", |it| it.traffic.experts, size),
-        figure("replicas", |it| it.traffic.replicas, size),
+        figure("replicas", |it| it.traffic.replicas.total() as f64, size),
     ]
 }
 

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use graphs::{
     Consequences,
     memory::{Advice, advice},
+    share::Exchange,
     text,
     timeline::Cause,
 };
@@ -225,7 +226,7 @@ fn times(found: &Consequences) -> String {
     format!(
         "time      {} a step, of which the optimizer phase {}: {} tokens/s, MFU {}\n\
          idle      {} of the programs' time; of the step, on average: {}\n\
-         traffic   a step: pipeline {}, experts {}, replicas {}\n",
+         traffic   a step: pipeline {}, experts {}, replicas {}\n{}",
         time(outcome.makespan),
         time(outcome.makespan - outcome.program),
         grouped(outcome.tokens_per_second as u64),
@@ -234,8 +235,24 @@ fn times(found: &Consequences) -> String {
         idle.join(", "),
         size(traffic.pipeline),
         size(traffic.experts),
-        size(traffic.replicas),
+        size(traffic.replicas.total() as f64),
+        exchanged(traffic.replicas),
     )
+}
+
+/// What replicas send each other, if there are any.
+fn exchanged(sent: Exchange) -> String {
+    let Exchange { gradients, momentum, updates, values } = sent;
+    let kinds = [
+        ("gradients", gradients),
+        ("momentum", momentum),
+        ("updates", updates),
+        ("values", values),
+    ];
+    let there = kinds.iter().filter(|(_, count)| *count > 0);
+    let told: Vec<String> =
+        there.map(|(kind, count)| format!("{kind} {}", bytes(*count as usize))).collect();
+    if told.is_empty() { String::new() } else { format!("  replicas  {}\n", told.join(", ")) }
 }
 
 /// The part of the step that an average rank waits for each cause.
@@ -269,6 +286,7 @@ fn figures(loaded: &Loaded, found: &Consequences, advice: &[Advice]) -> Value {
         "context": batch.context,
         "microbatches": batch.microbatches(mesh.data_ranks()),
         "lanes": batch.lanes,
+        "zero": plan.zero,
         "chunks": plan.chunks.len(),
         "channels": plan.channels.len(),
         "steps": job.steps(),
@@ -282,7 +300,8 @@ fn figures(loaded: &Loaded, found: &Consequences, advice: &[Advice]) -> Value {
         "traffic": {
             "pipeline": found.traffic.pipeline,
             "experts": found.traffic.experts,
-            "replicas": found.traffic.replicas,
+            "replicas": found.traffic.replicas.total(),
+            "exchange": found.traffic.replicas,
         },
         "expect": expect.collect::<Vec<_>>(),
         "advice": advice,

@@ -133,6 +133,13 @@ pub const SHAPES: &[Entry] = &[
     ),
     entry(
         Topic::Field,
+        "zero",
+        "Who keeps the F32 masters and the optimizer states of what several ranks hold: Owners or \
+         Stage1. Both keep each value once and give the same bits, so a run may go on under either.",
+        "zero: Stage1",
+    ),
+    entry(
+        Topic::Field,
         "layers",
         "Layers in all, or in one chunk of an explicit cut.",
         "layers: 4",

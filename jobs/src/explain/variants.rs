@@ -295,6 +295,19 @@ pub const VARIANTS: &[Entry] = &[
     ),
     entry(
         Topic::Variant,
+        "Owners",
+        "Each parameter is updated by one of the ranks that hold it, balanced by work.",
+        "zero: Owners",
+    ),
+    entry(
+        Topic::Variant,
+        "Stage1",
+        "Every rank that holds a parameter updates its share of the rows; one of them runs \
+         Newton-Schulz on the whole matrix (ZeRO-1 with distributed Muon, arXiv:2502.16982).",
+        "zero: Stage1",
+    ),
+    entry(
+        Topic::Variant,
         "Balanced",
         "Cuts such that the dearest chunk is as cheap as can be.",
         "stages: Balanced(first: [Embed], last: [Norm, Head, Loss])",

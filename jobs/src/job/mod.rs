@@ -100,12 +100,12 @@ pub enum PlanChoice {
     /// One of the job's `plans`.
     Named(String),
     /// Written in place.
-    Inline(PlanSpec),
+    Inline(Box<PlanSpec>),
 }
 
 impl Default for PlanChoice {
     fn default() -> Self {
-        PlanChoice::Inline(PlanSpec::default())
+        PlanChoice::Inline(Box::default())
     }
 }
 

@@ -7,7 +7,7 @@ use graphs::{
     mesh::Mesh,
     overlap::{Carried, Overlap, Travel},
     schedule::Schedule,
-    spec::Credits,
+    spec::{Credits, Zero},
     timeline::Cause,
 };
 use serde_json::Value;
@@ -51,7 +51,11 @@ pub fn short(spec: &PlanSpec) -> String {
         plain if Schedule::ALL.contains(&plain) => plain.name().to_string(),
         other => variant(&other),
     };
-    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}")
+    let zero = match spec.zero {
+        Zero::Owners => "",
+        Zero::Stage1 => " zero Stage1",
+    };
+    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}{zero}")
 }
 
 /// A plan as a file that `--plan` takes.
@@ -65,7 +69,8 @@ pub fn plan(spec: &PlanSpec) -> String {
         text += &format!("    weight_grad: {},\n", variant(when));
     }
     text += &format!("    credits: {},\n", variant(&spec.credits));
-    text += &format!("    communicators: {},\n)\n", variant(&spec.communicators));
+    text += &format!("    communicators: {},\n", variant(&spec.communicators));
+    text += &format!("    zero: {},\n)\n", variant(&spec.zero));
     text
 }
 
@@ -142,7 +147,9 @@ mod tests {
             let vpp = schedule.virtual_stages().unwrap_or(2);
             let mesh = Mesh { pp: 2, vpp, ep: 2, dp: 1 };
             let credits = Credits::Least { slack: at % 3 };
-            let spec = PlanSpec { mesh, schedule: Some(schedule), credits, ..PlanSpec::default() };
+            let zero = [Zero::Owners, Zero::Stage1][at % 2];
+            let schedule = Some(schedule);
+            let spec = PlanSpec { mesh, schedule, credits, zero, ..PlanSpec::default() };
             let path = folder.path().join(format!("{at}.ron"));
             std::fs::write(&path, plan(&spec)).unwrap();
             let file = path.display().to_string();

@@ -3,6 +3,8 @@
 //! Kimi K2, arXiv:2507.20534, section 2.1, algorithm 1, lines 11 to 17. It acts after the update
 //! and so bounds the steps to come; the momentum is left as it is.
 
+use std::ops::Range;
+
 use kernels::reduce::scale;
 
 use crate::MlaAttention;
@@ -24,25 +26,43 @@ impl Gamma {
         self.0
     }
 
-    /// Scales a head's rows of the query projection `[h(nope+rope), *]`.
+    /// Scales a head's rows of the query projection `[h(nope+rope), *]`, as far as they are here.
     ///
     /// The part without position shares its factor with the key, `sqrt(gamma)`; the rotary part
     /// takes all of it, because its key belongs to all heads.
-    pub fn clip_query(self, attention: &MlaAttention, head: usize, weight: &mut [f32]) {
-        let (nope, key) = (attention.nope, attention.nope + attention.rope);
-        let cols = weight.len() / (attention.heads * key);
-        let rows = &mut weight[head * key * cols..][..key * cols];
-        let (without_position, rotary) = rows.split_at_mut(nope * cols);
-        scale(without_position, self.0.sqrt());
-        scale(rotary, self.0);
+    pub fn clip_query(self, attention: &MlaAttention, head: usize, weight: &mut Rows<'_>) {
+        let begin = head * (attention.nope + attention.rope);
+        let rotary = begin + attention.nope;
+        weight.scale(begin..rotary, self.0.sqrt());
+        weight.scale(rotary..rotary + attention.rope, self.0);
     }
 
-    /// Scales a head's key rows of the projection `[h(nope+value), *]` by `sqrt(gamma)`; value
-    /// rows stay.
-    pub fn clip_key(self, attention: &MlaAttention, head: usize, weight: &mut [f32]) {
-        let width = attention.nope + attention.value;
-        let cols = weight.len() / (attention.heads * width);
-        scale(&mut weight[head * width * cols..][..attention.nope * cols], self.0.sqrt());
+    /// Scales a head's key rows of the projection `[h(nope+value), *]` by `sqrt(gamma)`, as far
+    /// as they are here; value rows stay.
+    pub fn clip_key(self, attention: &MlaAttention, head: usize, weight: &mut Rows<'_>) {
+        let begin = head * (attention.nope + attention.value);
+        weight.scale(begin..begin + attention.nope, self.0.sqrt());
+    }
+}
+
+/// Rows of a matrix that stand in one place: all of them, or the slice of a holder.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// Row of the matrix that comes first.
+    pub first: usize,
+    /// Elements of a row.
+    pub columns: usize,
+    /// The rows, one after the other.
+    pub values: &'a mut [f32],
+}
+
+impl Rows<'_> {
+    /// Scales those of the given rows of the matrix that are here.
+    fn scale(&mut self, rows: Range<usize>, factor: f32) {
+        let here = self.values.len() / self.columns.max(1);
+        let place = |row: usize| row.clamp(self.first, self.first + here) - self.first;
+        let (from, to) = (place(rows.start), place(rows.end));
+        scale(&mut self.values[from * self.columns..to * self.columns], factor);
     }
 }
 
@@ -69,6 +89,10 @@ mod tests {
         (largest, forward.outputs.remove(0))
     }
 
+    fn whole(values: &mut [f32], columns: usize) -> Rows<'_> {
+        Rows { first: 0, columns, values }
+    }
+
     #[test]
     fn every_logit_of_a_clipped_head_shrinks_by_gamma_and_nothing_else_changes() {
         let mut query = random(4, &[3 * 6, 8]).f32().into_owned();
@@ -76,8 +100,8 @@ mod tests {
         let (before, y) = run(&query, &key);
         let (old_query, old_key) = (query.clone(), key.clone());
         let gamma = qk_clip(before[1], before[1] / 3.0).unwrap();
-        gamma.clip_query(&ATTENTION, 1, &mut query);
-        gamma.clip_key(&ATTENTION, 1, &mut key);
+        gamma.clip_query(&ATTENTION, 1, &mut whole(&mut query, 8));
+        gamma.clip_key(&ATTENTION, 1, &mut whole(&mut key, 7));
 
         let (after, clipped) = run(&query, &key);
         assert!((after[1] / before[1] - gamma.factor()).abs() < 1e-6);
@@ -90,6 +114,28 @@ mod tests {
         };
         assert_eq!(key[untouched(1, 9, 4, 7)], old_key[untouched(1, 9, 4, 7)], "values");
         assert_eq!(query[untouched(2, 6, 0, 8)], old_query[untouched(2, 6, 0, 8)]);
+    }
+
+    #[test]
+    fn slices_of_rows_are_clipped_like_the_whole_wherever_they_are_cut() {
+        let gamma = qk_clip(9.0, 3.0).unwrap();
+        let clip: [fn(Gamma, usize, &mut Rows<'_>); 2] = [
+            |gamma, head, rows| gamma.clip_query(&ATTENTION, head, rows),
+            |gamma, head, rows| gamma.clip_key(&ATTENTION, head, rows),
+        ];
+        for (clip, rows) in clip.into_iter().zip([3 * 6, 3 * 9]) {
+            let before = random(6, &[rows, 2]).f32().into_owned();
+            let mut all = before.clone();
+            clip(gamma, 2, &mut whole(&mut all, 2));
+            assert_ne!(all, before);
+            for cut in 0..=rows {
+                let mut parts = before.clone();
+                let (top, bottom) = parts.split_at_mut(2 * cut);
+                clip(gamma, 2, &mut whole(top, 2));
+                clip(gamma, 2, &mut Rows { first: cut, columns: 2, values: bottom });
+                assert_eq!(parts, all, "cut before row {cut}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What an optimizer remembers about a parameter between steps.
 
+use std::ops::Range;
+
 use super::Optimizer;
 use crate::Rule;
 
@@ -51,6 +53,31 @@ impl State {
             State::AdamW { first, second, step } => {
                 vec![("first_moment", first), ("second_moment", second), ("step", step)]
             }
+        }
+    }
+
+    /// The state of some elements of the parameter; what counts updates goes along whole.
+    pub fn slice(&self, elements: Range<usize>) -> State {
+        match self {
+            State::None => State::None,
+            State::Muon { momentum } => State::Muon { momentum: momentum[elements].to_vec() },
+            State::AdamW { first, second, step } => State::AdamW {
+                first: first[elements.clone()].to_vec(),
+                second: second[elements].to_vec(),
+                step: *step,
+            },
+        }
+    }
+
+    /// Adds the state of the elements that follow, which has seen as many updates.
+    pub fn append(&mut self, next: State) {
+        match (self, next) {
+            (State::Muon { momentum }, State::Muon { momentum: next }) => momentum.extend(next),
+            (State::AdamW { first, second, .. }, State::AdamW { first: f, second: s, .. }) => {
+                first.extend(f);
+                second.extend(s);
+            }
+            (_, next) => debug_assert_eq!(next, State::None, "slices of one state are alike"),
         }
     }
 
@@ -128,6 +155,24 @@ mod tests {
             optimizer.update(rule, &[2, 3], DType::F32, 0.1, &grad, &mut again, &mut restored);
             assert_eq!(w, again);
         }
+    }
+
+    #[test]
+    fn slices_of_a_state_join_to_the_whole_wherever_it_is_cut() {
+        for (rule, shape) in [(Rule::Muon, [4, 3]), (Rule::AdamW, [12, 1])] {
+            let muon = Optimizer::MuonClip(MuonClip::default());
+            let (mut w, mut state) = (vec![1.0; 12], muon.state(rule, &shape));
+            let grad: Vec<f32> = (0..12).map(|i| kernels::random::normal(1, i)).collect();
+            muon.update(rule, &shape, DType::F32, 0.1, &grad, &mut w, &mut state);
+            for cut in 0..=12 {
+                let mut joined = state.slice(0..cut);
+                joined.append(state.slice(cut..12));
+                assert_eq!(joined, state);
+            }
+        }
+        let mut none = State::None.slice(0..0);
+        none.append(State::None);
+        assert_eq!(none, State::None);
     }
 
     #[test]

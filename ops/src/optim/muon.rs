@@ -1,0 +1,108 @@
+//! Muon, in the parts that a sharded run does in different places.
+//!
+//! Momentum and weights go row by row, so each holder does its slice of them; Newton-Schulz needs
+//! the whole matrix. Done one after the other on all rows, the parts are the plain update:
+//!
+//! ```text
+//! m = momentum m + g                                        direction, on a slice
+//! o = NewtonSchulz(g + momentum m)                          orthogonal, on the whole matrix
+//! w = w - lr (update_rms sqrt(max(rows, columns)) o + decay w)     turn, on a slice
+//! ```
+//!
+//! Kimi K2, arXiv:2507.20534, algorithm 1; Moonlight, arXiv:2502.16982, algorithm 1.
+
+use kernels::{
+    newton_schulz::newton_schulz,
+    number::Number,
+    reduce::{add_scaled, scale},
+};
+
+use super::MuonClip;
+use crate::{DType, Tensor, tensor::in_format};
+
+impl MuonClip {
+    /// Adds a gradient to the momentum and returns what Newton-Schulz is to work on.
+    ///
+    /// Element by element, so slices give the bits of the whole.
+    pub fn direction(&self, grad: &[f32], momentum: &mut [f32]) -> Vec<f32> {
+        scale(momentum, self.momentum);
+        add_scaled(momentum, 1.0, grad);
+        if !self.nesterov {
+            return momentum.to_vec();
+        }
+        let mut ahead = grad.to_vec();
+        add_scaled(&mut ahead, self.momentum, momentum);
+        ahead
+    }
+
+    /// Newton-Schulz on a whole direction, in the format that its products are taken in.
+    ///
+    /// # Panics
+    ///
+    /// If `shape` is no matrix of the direction's length.
+    pub fn orthogonal(&self, shape: &[usize], dtype: DType, direction: &[f32]) -> Tensor {
+        let (rows, columns) = (shape[0], shape[1]);
+        let values = in_format!(dtype, newton_schulz(direction, rows, columns, self.steps));
+        Tensor::rounded(shape, values, dtype)
+    }
+
+    /// Moves rows of a master by the same rows of [`orthogonal`](Self::orthogonal); `shape` is
+    /// the whole matrix's.
+    pub fn turn(&self, shape: &[usize], lr: f32, orthogonal: &Tensor, master: &mut [f32]) {
+        fn add<N: Number>(master: &mut [f32], by: f32, orthogonal: &Tensor) {
+            add_scaled(master, by, orthogonal.numbers::<N>());
+        }
+        let size = self.update_rms * (shape[0].max(shape[1]) as f32).sqrt();
+        scale(master, 1.0 - lr * self.weight_decay);
+        in_format!(orthogonal.dtype(), add(master, -lr * size, orthogonal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Rule,
+        optim::{Optimizer, State},
+    };
+
+    fn random(key: u64, n: usize) -> Vec<f32> {
+        (0..n as u64).map(|i| kernels::random::normal(key, i)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn slices_of_rows_move_like_the_whole_matrix(
+            rows in 1..12usize, columns in 1..12usize, holders in 1..5usize,
+            nesterov: bool, narrow: bool,
+        ) {
+            let dtype = if narrow { DType::Bf16 } else { DType::F32 };
+            let muon = MuonClip { nesterov, ..MuonClip::default() };
+            let optimizer = Optimizer::MuonClip(muon.clone());
+            let shape = [rows, columns];
+            let mut whole = random(1, rows * columns);
+            let mut state = optimizer.state(Rule::Muon, &shape);
+            let mut master = whole.clone();
+            let mut momentum = vec![0.0; whole.len()];
+            for step in 0..3 {
+                let grad = random(2 + step, rows * columns);
+                optimizer.update(Rule::Muon, &shape, dtype, 0.1, &grad, &mut whole, &mut state);
+                let cut = |at: usize| rows * at / holders;
+                let slice = |at: usize| cut(at) * columns..cut(at + 1) * columns;
+                let directions = (0..holders).map(slice);
+                let direction: Vec<f32> = directions
+                    .flat_map(|of| muon.direction(&grad[of.clone()], &mut momentum[of]))
+                    .collect();
+                let orthogonal = muon.orthogonal(&shape, dtype, &direction);
+                for at in 0..holders {
+                    let part = orthogonal.rows(cut(at)..cut(at + 1));
+                    muon.turn(&shape, 0.1, &part, &mut master[slice(at)]);
+                }
+                prop_assert_eq!(&master, &whole);
+                prop_assert_eq!(&State::Muon { momentum: momentum.clone() }, &state);
+            }
+        }
+    }
+}
