@@ -38,7 +38,7 @@ fn compare(name: &str, scan: &Scan<'_>, report: &MemoryReport) {
 }
 
 /// Runs a plan for some steps and compares each.
-fn check(name: &str, spec: &PlanSpec, dtype: DType, steps: usize) -> Vec<ActorMemory> {
+pub fn check(name: &str, spec: &PlanSpec, dtype: DType, steps: usize) -> Vec<ActorMemory> {
     check_in(small::BATCH, name, spec, dtype, steps)
 }
 

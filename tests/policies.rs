@@ -6,12 +6,13 @@ use graphs::{
     cluster::{Device, Machine},
     memory::{Loads, Scan},
     mesh::Mesh,
+    spec::Zero,
 };
 use jobs::verify::first_difference;
 use ops::DType;
 use runtime::{Cluster, RunError, Setup};
 
-use crate::{parity, small};
+use crate::{memory, parity, small};
 
 #[test]
 fn fp8_storage_changes_numbers_a_little_and_the_same_under_every_plan() {
@@ -41,6 +42,34 @@ fn fp8_storage_changes_numbers_a_little_and_the_same_under_every_plan() {
                 let off = (exact - stored).abs() / exact;
                 assert!(0.0 < off && off < 2e-2, "{dtype:?}: {stored} is not near {exact}");
             }
+        }
+    }
+}
+
+#[test]
+fn masters_and_states_on_the_host_leave_the_device_and_change_no_bit() {
+    let decoder = small::decoder();
+    let mesh = Mesh { pp: 1, vpp: 1, ep: 2, dp: 2 };
+    let part =
+        |offload_states: f64, zero| PlanSpec { mesh, offload_states, zero, ..PlanSpec::default() };
+    let plans = [
+        ("none", part(0.0, Zero::Owners)),
+        ("half", part(0.5, Zero::Owners)),
+        ("half of slices", part(0.5, Zero::Stage1)),
+        ("all", part(1.0, Zero::Stage1)),
+    ];
+    let traces = parity::traces(&decoder, DType::F32, &plans);
+    assert_eq!(first_difference(&small::graph(&decoder), &traces), None);
+    for (name, spec) in &plans {
+        let actors = memory::check(name, spec, DType::F32, 1);
+        for actor in actors.iter().filter(|it| it.fixed.parameters > 0) {
+            let device = actor.fixed.masters + actor.fixed.states;
+            let part = actor.fixed.host as f64 / (actor.fixed.host + device) as f64;
+            let wanted = spec.offload_states;
+            assert!(
+                part <= wanted && wanted - part < 0.1,
+                "{name}: {part} of {wanted} on the host"
+            );
         }
     }
 }

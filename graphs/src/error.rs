@@ -180,6 +180,12 @@ pub enum PlanError {
         /// What computes it again.
         recompute: Recompute,
     },
+    /// A part that is none.
+    #[error("`offload_states` is {got}; expected a part from 0 to 1")]
+    Part {
+        /// What was asked for.
+        got: f64,
+    },
     /// The plan would hang.
     #[error("{0}")]
     Deadlock(#[from] Deadlock),
@@ -231,6 +237,7 @@ impl PlanError {
             PlanError::NoCredits => "P123",
             PlanError::Tile { .. } => "P124",
             PlanError::Twice { .. } => "P125",
+            PlanError::Part { .. } => "P126",
         }
     }
 
@@ -252,6 +259,7 @@ impl PlanError {
             PlanError::Cut { .. } => "plan.stages",
             PlanError::NoCredits => "plan.credits",
             PlanError::Tile { .. } | PlanError::Twice { .. } => "plan.store",
+            PlanError::Part { .. } => "plan.offload_states",
             PlanError::Deadlock(ring) if ring.credit.is_some() => "plan.credits",
             PlanError::Deadlock(ring) if ring.shares => "plan.communicators",
             PlanError::Order(_) | PlanError::Program(_) | PlanError::Deadlock(_) => "plan.schedule",

@@ -53,9 +53,19 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let channels = route::channels(&chunks);
     let orders = orders(spec, batch)?;
     let (communicators, policies, zero) = (spec.communicators, spec.policies(), spec.zero);
-    let (mesh, programs) = (spec.mesh, Vec::new());
-    let mut plan =
-        Plan { mesh, batch, chunks, orders, channels, communicators, policies, zero, programs };
+    let (mesh, offload_states, programs) = (spec.mesh, spec.offload_states, Vec::new());
+    let mut plan = Plan {
+        mesh,
+        batch,
+        chunks,
+        orders,
+        channels,
+        communicators,
+        policies,
+        zero,
+        offload_states,
+        programs,
+    };
     find_restored(graph, &mut plan);
     plan.programs = programs_of(spec, &plan);
     check::programs(&plan).map_err(wrapped)?;
@@ -158,6 +168,8 @@ fn numbers(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Vec<PlanError> 
     errors.extend((spec.credits == Credits::Fixed(0)).then_some(PlanError::NoCredits));
     errors.extend(spread(spec, batch));
     errors.extend(spec.policies().mistakes());
+    let part = spec.offload_states;
+    errors.extend((!(0.0..=1.0).contains(&part)).then_some(PlanError::Part { got: part }));
     if errors.is_empty() {
         errors.extend(schedule(spec, batch));
     }

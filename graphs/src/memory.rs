@@ -100,6 +100,8 @@ pub struct Fixed {
     pub states: u64,
     /// Tokens and targets of the step.
     pub inputs: u64,
+    /// Masters and states that live on the host, and not on the device.
+    pub host: u64,
 }
 
 /// What may be there or not, as messages come early or late: the most there can be.
@@ -171,7 +173,7 @@ pub struct ActorMemory {
 impl ActorMemory {
     /// Bytes that suffice for this actor whatever the timing, in its program and in the update.
     pub fn total(&self) -> u64 {
-        let Fixed { parameters, masters, states, inputs } = self.fixed;
+        let Fixed { parameters, masters, states, inputs, .. } = self.fixed;
         let Reserve { messages, reduction, update } = self.reserve;
         let moving = u64::max(messages + reduction + self.peak.bytes, update);
         parameters + masters + states + inputs + moving

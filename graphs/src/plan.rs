@@ -36,6 +36,8 @@ pub struct Plan {
     pub policies: Policies,
     /// Who keeps masters and optimizer states; see [`crate::share`].
     pub zero: Zero,
+    /// Part of the masters and optimizer states of each actor that lives on the host, 0 to 1.
+    pub offload_states: f64,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.

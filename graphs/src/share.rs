@@ -26,8 +26,12 @@ use crate::{
 };
 
 mod exchange;
+mod hosted;
 
-pub use self::exchange::{Exchange, exchanged};
+pub use self::{
+    exchange::{Exchange, exchanged},
+    hosted::{hosted, kept_bytes},
+};
 
 /// The actors that share a parameter.
 #[derive(Clone, Debug, PartialEq)]

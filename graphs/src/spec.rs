@@ -49,6 +49,9 @@ pub struct PlanSpec {
     /// Who keeps masters and optimizer states of what several ranks hold.
     #[serde(skip_serializing_if = "is_default")]
     pub zero: Zero,
+    /// Part of the masters and optimizer states that lives on the host, 0 to 1.
+    #[serde(skip_serializing_if = "is_default")]
+    pub offload_states: f64,
 }
 
 impl Default for PlanSpec {
@@ -66,6 +69,7 @@ impl Default for PlanSpec {
             credits: Credits::default(),
             communicators: Communicators::default(),
             zero: Zero::default(),
+            offload_states: 0.0,
         }
     }
 }

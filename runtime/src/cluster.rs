@@ -105,6 +105,8 @@ impl Cluster {
         let machine = setup.machine.clone();
         let brief = Arc::new(Brief {
             shares: share::shares(&setup.plan, &setup.graph),
+            hosted: share::hosted(&setup.plan, &setup.graph, &setup.optimizer),
+            bus: machine.as_ref().and_then(|it| it.host),
             board: Board::new(addresses.len()),
             arenas: Arenas::new(machine.as_ref().and_then(|it| it.device), &setup.plan.mesh),
             pace: machine.as_ref().and_then(|it| Pace::new(it, &setup)),

@@ -49,7 +49,8 @@ impl Holdings {
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
             let rows = share.slice(position);
-            let owned = (!rows.is_empty()).then(|| initial.owned(index, rows));
+            let on_host = brief.hosted.contains(&(index, me));
+            let owned = (!rows.is_empty()).then(|| Owned { on_host, ..initial.owned(index, rows) });
             let is_trained = parameter.spec.rule != Rule::Balance;
             let lanes = vec![None; lanes];
             let holding = Holding { value, position, lanes, is_trained, owned };
@@ -125,10 +126,14 @@ impl Holdings {
         for holding in self.parameters.values() {
             fixed.parameters += holding.value.bytes().len() as u64;
             if let Some(owned) = &holding.owned {
-                let states = owned.state.buffers();
-                let states: usize = states.iter().map(|(_, buffer)| buffer.len()).sum();
-                fixed.masters += (owned.master.len() * DType::F32.size()) as u64;
-                fixed.states += (states * DType::F32.size()) as u64;
+                let (masters, states) = owned.bytes();
+                match owned.on_host {
+                    true => fixed.host += masters + states,
+                    false => {
+                        fixed.masters += masters;
+                        fixed.states += states;
+                    }
+                }
             }
         }
         fixed

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use graphs::model::ModelGraph;
 use ops::{
-    Tensor,
+    DType, Tensor,
     optim::{Optimizer, State, StateError},
 };
 
@@ -19,8 +19,19 @@ pub struct Owned {
     pub master: Vec<f32>,
     /// Momentum or moments.
     pub state: State,
+    /// Whether the master and the state live on the host, and cross its bus for each update.
+    pub on_host: bool,
     /// Gradient of the last step, kept only by a cluster that audits.
     pub gradient: Option<Vec<f32>>,
+}
+
+impl Owned {
+    /// Bytes of the master, and of the states.
+    pub fn bytes(&self) -> (u64, u64) {
+        let states: usize = self.state.buffers().iter().map(|(_, buffer)| buffer.len()).sum();
+        let bytes = |elements: usize| (elements * DType::F32.size()) as u64;
+        (bytes(self.master.len()), bytes(states))
+    }
 }
 
 /// Where initial values come from: tensors by name, random numbers for the rest.
@@ -91,7 +102,7 @@ impl<'a> Initial<'a> {
         let elements = rows.start * columns..rows.end * columns;
         let state = self.state(parameter).expect("states were checked when this was made");
         let master = self.master(parameter)[elements.clone()].to_vec();
-        Owned { rows, master, state: state.slice(elements), gradient: None }
+        Owned { rows, master, state: state.slice(elements), on_host: false, gradient: None }
     }
 
     /// The optimizer state of a parameter: fresh unless any buffer of it is there.

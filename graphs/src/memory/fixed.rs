@@ -7,7 +7,7 @@ use crate::{
     memory::{Fixed, Reserve},
     model::{ModelGraph, Parameter, Source},
     plan::{Plan, Side},
-    share::{Exchange, Share, shares},
+    share::{Exchange, Share, hosted, kept_bytes, shares},
 };
 
 /// For every actor in the order of [`Address::index`]: what stays, and what others may send it
@@ -19,10 +19,21 @@ pub(super) fn all_fixed(
     optimizer: &Optimizer,
 ) -> Vec<(Fixed, Reserve)> {
     let mut all = vec![(Fixed::default(), Reserve::default()); 2 * plan.mesh.ranks()];
-    for (parameter, share) in graph.parameters().iter().zip(shares(plan, graph)) {
+    let hosted = hosted(plan, graph, optimizer);
+    for (number, (parameter, share)) in
+        graph.parameters().iter().zip(shares(plan, graph)).enumerate()
+    {
         for (holder, address) in share.holders.iter().enumerate() {
             let (fixed, reserve) = &mut all[address.index(&plan.mesh)];
-            hold(fixed, parameter, share.slice(holder).len(), precision, optimizer);
+            fixed.parameters += (parameter.elements() * parameter.format(precision).size()) as u64;
+            let (masters, states) = kept_bytes(parameter, share.slice(holder).len(), optimizer);
+            match hosted.contains(&(number, *address)) {
+                true => fixed.host += masters + states,
+                false => {
+                    fixed.masters += masters;
+                    fixed.states += states;
+                }
+            }
             receive(reserve, parameter, &share, holder, precision, optimizer);
         }
     }
@@ -33,24 +44,6 @@ pub(super) fn all_fixed(
         }
     }
     all
-}
-
-/// Adds a parameter of which a holder updates so many rows.
-fn hold(
-    fixed: &mut Fixed,
-    parameter: &Parameter,
-    rows: usize,
-    precision: DType,
-    optimizer: &Optimizer,
-) {
-    fixed.parameters += (parameter.elements() * parameter.format(precision).size()) as u64;
-    if rows > 0 {
-        let mut shape = parameter.spec.shape.clone();
-        shape[0] = rows;
-        let state = optimizer.state_elements(parameter.spec.rule, &shape);
-        fixed.masters += (rows * parameter.columns() * DType::F32.size()) as u64;
-        fixed.states += (state * DType::F32.size()) as u64;
-    }
 }
 
 /// Adds what a holder of a parameter is sent for its update.

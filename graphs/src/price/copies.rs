@@ -12,10 +12,7 @@ use crate::{
 impl Pricing<'_> {
     /// Seconds of a copy of each home of flights.
     pub(super) fn copies(&self) -> Vec<[Vec<f64>; 2]> {
-        let speed = match self.cluster {
-            Cluster::Gpus(gpus) => gpus.host.link,
-            Cluster::Machine(machine) => machine.host.unwrap_or(machine.core.bandwidth),
-        };
+        let speed = self.bus();
         let homes = |chunk: usize, side: Side| -> Vec<f64> {
             let own = self.keepings[side as usize].range((chunk, 0)..(chunk + 1, 0));
             let seconds = own.map(|(&(_, visit), keeping)| {
@@ -29,6 +26,14 @@ impl Pricing<'_> {
         };
         let both = |chunk| [Side::Stage, Side::Experts].map(|side| homes(chunk, side));
         (0..self.plan.chunks.len()).map(both).collect()
+    }
+
+    /// Bytes a second between a rank and its host, each way.
+    pub(super) fn bus(&self) -> f64 {
+        match self.cluster {
+            Cluster::Gpus(gpus) => gpus.host.link,
+            Cluster::Machine(machine) => machine.host.unwrap_or(machine.core.bandwidth),
+        }
     }
 
     /// Bytes of a flight that go to the host.

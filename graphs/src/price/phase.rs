@@ -72,7 +72,7 @@ impl Pricing<'_> {
         let reduce_bytes = mean(sent.gradients);
         let (there, back) = (mean(sent.momentum), mean(sent.updates));
         let gather_bytes = mean(sent.values);
-        let update = self.update(&held, holders as f64);
+        let update = self.update(&held, holders as f64) + self.states(&held, holders as f64);
         let (reduce, exchange, gather) = match self.cluster {
             Cluster::Gpus(gpus) => {
                 let link = if ways::spreads(gpus, self.plan, stage, side) {
@@ -113,6 +113,13 @@ impl Pricing<'_> {
         };
         let flops = f64::max(held.muon_flops / owners, held.largest_flops);
         flops * flop + held.adamw_elements / owners * element
+    }
+
+    /// Seconds in which masters and states cross the bus to the device, and back.
+    fn states(&self, held: &Held, owners: f64) -> f64 {
+        let by_muon = held.elements - held.adamw_elements;
+        let bytes = 4.0 * (2.0 * by_muon + 3.0 * held.adamw_elements) / owners;
+        2.0 * self.plan.offload_states * bytes / self.bus()
     }
 
     /// Newton-Schulz runs in BF16 on GPUs; a machine computes in F32.

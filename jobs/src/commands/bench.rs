@@ -62,6 +62,7 @@ pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
             "memory_bytes": memory,
             "copy_wait_seconds": reports.median(|report| report.copy_wait_seconds),
             "overlap": reports.overlap(),
+            "actors": reports.0.last().map(|report| &report.memory.actors),
             "steps": steps,
         });
         println!("{answer}");

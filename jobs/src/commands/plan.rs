@@ -200,8 +200,9 @@ fn held(found: &Consequences) -> String {
             size(actor.reserve.messages),
             size(actor.reserve.reduction),
         );
-        if actor.host.bytes > 0 {
-            let _ = writeln!(page, "          on the host up to {}", size(actor.host.bytes));
+        let on_host = actor.host.bytes + actor.fixed.host;
+        if on_host > 0 {
+            let _ = writeln!(page, "          on the host up to {}", size(on_host));
         }
         let alive = actor.alive.iter().take(ALIVE).map(|it| match it.flights {
             0 => format!("{:?} {}", it.class, size(it.bytes)),

@@ -52,7 +52,8 @@ pub fn simulate(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String,
     let simulated = simulate_plan(plan, &prices, &conditions).map_err(refused)?;
     let links = chain(&simulated.timeline, &simulated.outcome.chain);
     Ok(if as_json {
-        format!("{}\n", answer(job, &simulated.outcome, &links))
+        let overlap = Overlap::sum(Overlap::of_timeline(plan, &simulated.timeline));
+        format!("{}\n", answer(job, &simulated.outcome, &overlap, &links))
     } else {
         page(loaded, &prices, &simulated, &links)
     })
@@ -142,7 +143,7 @@ fn table(outcome: &Outcome) -> String {
     text
 }
 
-fn answer(job: &Job, outcome: &Outcome, links: &[Link]) -> Value {
+fn answer(job: &Job, outcome: &Outcome, overlap: &Overlap, links: &[Link]) -> Value {
     let rank = |rank: &RankOutcome| {
         let idle =
             rank.idle.iter().map(|(cause, seconds)| (cause_word(*cause).into(), json!(seconds)));
@@ -166,6 +167,7 @@ fn answer(job: &Job, outcome: &Outcome, links: &[Link]) -> Value {
         "tokens_per_second": outcome.tokens_per_second,
         "mfu": outcome.mfu,
         "idle": outcome.idle,
+        "overlap": overlap,
         "ranks": outcome.ranks.iter().map(rank).collect::<Vec<_>>(),
         "chain": links.iter().map(link).collect::<Vec<_>>(),
     })

@@ -385,4 +385,10 @@ pub const CODES: &[Entry] = &[
         "Tensors that are computed again are not kept, so they cannot be stored too.",
         "recompute: [SwiGlu], store: Fp8(tensors: [MoeUpInput])",
     ),
+    entry(
+        Topic::Code,
+        "P126",
+        "A part of the optimizer's states is a number from 0, none, to 1, all.",
+        "offload_states: 0.5",
+    ),
 ];

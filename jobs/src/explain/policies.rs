@@ -132,4 +132,11 @@ pub const POLICIES: &[Entry] = &[
     entry(Topic::Variant, "Host", "The memory of the host.", "offload: Activations(to: Host)"),
     entry(Topic::Variant, "Plain", "Tensors are kept as they were made.", "store: Plain"),
     entry(Topic::Variant, "Nothing", "What is kept stays on its device.", "offload: Nothing"),
+    entry(
+        Topic::Field,
+        "offload_states",
+        "Part of the F32 masters and optimizer states of each rank, from 0 to 1, that lives on the \
+         host and crosses its bus for each update.",
+        "offload_states: 1.0",
+    ),
 ];

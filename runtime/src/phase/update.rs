@@ -5,7 +5,7 @@
 //! moves the rows by what comes back; Moonlight, arXiv:2502.16982, algorithm 1, with one gathering
 //! rank where it has all. Under `Owners` the one slice is the matrix, and nothing is on its way.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use graphs::model::Parameter;
 use ops::{
@@ -51,6 +51,7 @@ impl Worker {
 
     /// Moves the own slice of a parameter, or sends off what Newton-Schulz needs of it.
     fn begin_update(&mut self, parameter: usize, verdict: &Verdict) {
+        self.cross_bus(parameter);
         let brief = self.brief.clone();
         let about = &brief.graph.parameters()[parameter];
         let gradient = self.phase.joined.remove(&parameter);
@@ -81,6 +82,17 @@ impl Worker {
             }
         }
         self.publish(parameter, verdict);
+    }
+
+    /// Takes the time of a way over the bus, if the master and the state of the own slice live on
+    /// the host: before an update, and after it.
+    fn cross_bus(&mut self, parameter: usize) {
+        let Some(speed) = self.brief.bus else { return };
+        let owned = self.holdings.owned(parameter);
+        if owned.on_host {
+            let (masters, states) = owned.bytes();
+            std::thread::sleep(Duration::from_secs_f64((masters + states) as f64 / speed));
+        }
     }
 
     fn send_direction(&mut self, parameter: usize, direction: Vec<f32>) {
@@ -154,6 +166,7 @@ impl Worker {
             let hash = digest::of_rows(first, columns, &owned.master);
             self.phase.done.parameters.push((parameter, hash));
         }
+        self.cross_bus(parameter);
         let from = self.holdings.position(parameter);
         let me = self.me;
         for holder in brief.shares[parameter].holders.iter().filter(|it| **it != me) {
