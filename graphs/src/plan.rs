@@ -278,8 +278,8 @@ pub enum Instruction {
         /// Microbatch.
         microbatch: usize,
     },
-    /// Makes what the backward pass of a segment reads as it was: decodes what is stored in FP8, and
-    /// runs nodes again whose outputs were dropped.
+    /// Makes what the backward pass of a segment reads as it was: decodes what is stored in FP8,
+    /// and runs nodes again whose outputs were dropped.
     Restore {
         /// Chunk of the segment.
         chunk: usize,

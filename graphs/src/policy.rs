@@ -24,7 +24,7 @@ pub struct Policies {
     pub offload: Option<Offload>,
 }
 
-/// Nodes whose outputs are dropped after the forward pass and computed again before they are needed.
+/// Nodes whose outputs are dropped after the forward pass, and computed again when needed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Recompute {
     /// All norms.

@@ -19,8 +19,8 @@ use crate::{
 /// dshare[r] = sum_d dy[r, d] * rows[r, d]
 /// ```
 ///
-/// Inputs are `rows [r, d]` and `share [r, 1]` as [`Dispatch`](crate::Dispatch) sorts it. Saves both
-/// for `I`. It stands with the experts and not with [`Combine`](crate::Combine), so that rows
+/// Inputs are `rows [r, d]` and `share [r, 1]` as [`Dispatch`](crate::Dispatch) sorts it. Saves
+/// both for `I`. It stands with the experts and not with [`Combine`](crate::Combine), so that rows
 /// which are computed again (K2 report, arXiv:2507.20534, section 2.4.3) need not be sent again.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

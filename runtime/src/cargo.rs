@@ -164,7 +164,8 @@ impl Worker {
         }
     }
 
-    /// The rows of one group, its counts and its shares; the first peer computes where the groups begin.
+    /// The rows of one group, its counts and its shares; the first peer computes where the groups
+    /// begin.
     fn pack_rows(
         &mut self,
         chunk: usize,

@@ -250,8 +250,8 @@ impl Worker {
         });
     }
 
-    /// Decodes and runs again what the backward pass of a segment reads; what that observes has been
-    /// noted the first time.
+    /// Decodes and runs again what the backward pass of a segment reads; what that observes has
+    /// been noted the first time.
     fn restore(&mut self, key: FlightKey, segment: usize) {
         let (chunk, visit, ..) = key;
         let (brief, at) = (&self.brief, self.brief.context());

@@ -36,6 +36,10 @@ pub enum Change {
     Store,
     /// What is kept goes to the host.
     Offload,
+    /// What is stored in FP8 goes there too.
+    OffloadStored,
+    /// Masters and optimizer states live on the host.
+    OffloadStates,
     /// Another format of activations and of the values that forward and backward read.
     Precision(DType),
 }
@@ -53,6 +57,8 @@ impl fmt::Display for Change {
             Change::Recompute(what) => write!(f, "recompute: [{what:?}]"),
             Change::Store => f.write_str("store: Fp8(tensors: [MoeUpInput, SwiGluInput])"),
             Change::Offload => f.write_str("offload: Activations()"),
+            Change::OffloadStored => f.write_str("offload: Activations(stored: true)"),
+            Change::OffloadStates => f.write_str("offload_states: 1"),
             Change::Precision(format) => write!(f, "precision: {format:?}"),
         }
     }
@@ -131,7 +137,11 @@ fn changes(spec: &PlanSpec, precision: DType) -> Vec<Change> {
     changes.extend(left.map(Change::Recompute));
     let policies = spec.policies();
     changes.extend(policies.stores_nothing().then_some(Change::Store));
-    changes.extend(policies.offloads().is_none().then_some(Change::Offload));
+    changes.push(match policies.offloads() {
+        None => Change::Offload,
+        Some(_) => Change::OffloadStored,
+    });
+    changes.extend((spec.offload_states < 1.0).then_some(Change::OffloadStates));
     changes.extend([
         Change::Mesh(Mesh { pp: 2 * mesh.pp, ..mesh }),
         Change::Mesh(Mesh { ep: 2 * mesh.ep, ..mesh }),
@@ -155,6 +165,11 @@ fn changed(
         Change::Recompute(what) => spec.recompute.push(what),
         Change::Store => spec.store = Some(Store::k2()),
         Change::Offload => spec.offload = Some(Offload::Activations(Activations::default())),
+        Change::OffloadStored => {
+            let how = spec.policies().offloads().unwrap_or_default();
+            spec.offload = Some(Offload::Activations(Activations { stored: true, ..how }));
+        }
+        Change::OffloadStates => spec.offload_states = 1.0,
         Change::Precision(format) => precision = format,
         Change::Mesh(mesh) => {
             spec.mesh = mesh;

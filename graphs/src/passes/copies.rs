@@ -1,8 +1,8 @@
 //! Where activations leave for the host and come back.
 //!
 //! As Kimi K2 has it (arXiv:2507.20534, section 2.4.3): while a step of a stage computes, the
-//! activations of the step before leave, and those of the next backward pass come. A microbatch that
-//! comes back too soon stays.
+//! activations of the step before leave, and those of the next backward pass come. A microbatch
+//! that would come back too soon stays.
 
 use std::collections::BTreeMap;
 

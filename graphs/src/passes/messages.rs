@@ -147,8 +147,8 @@ impl Writer<'_> {
         }
     }
 
-    /// `I` of a segment, from the restoring of what it reads to the sending of what it makes for the
-    /// experts, or back from them.
+    /// `I` of a segment, from the restoring of what it reads to the sending of what it makes for
+    /// the experts, or of what the experts make.
     fn input(&mut self, chunk: usize, segment: usize, microbatch: usize) {
         let (visit, input) = (segment, Instruction::BackwardInput { chunk, segment, microbatch });
         if self.chunks[chunk].restores(self.side, segment) {

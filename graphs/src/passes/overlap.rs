@@ -1,9 +1,9 @@
 //! Pairs forward passes with backward passes of other microbatches, so that what one of them sends
 //! travels while the other one computes.
 //!
-//! Kimi K2 (arXiv:2507.20534, section 2.4.2) runs one more forward pass in the warm-up of interleaved
-//! 1F1B, so that the forward and the backward pass of a step of the steady phase belong to different
-//! microbatches. DeepSeek-V3 (arXiv:2412.19437, section 3.2.1) pairs them likewise.
+//! Kimi K2 (arXiv:2507.20534, section 2.4.2) runs one more forward pass in the warm-up of
+//! interleaved 1F1B, so that the forward and the backward pass of a step of the steady phase belong
+//! to different microbatches. DeepSeek-V3 (arXiv:2412.19437, section 3.2.1) pairs them likewise.
 
 use crate::{
     action::{Action, Work},
