@@ -94,6 +94,7 @@ impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cluster::Gpus(it) => write!(f, "{} nodes of {} {}", it.nodes, it.gpus, it.gpu.name),
+            Cluster::Machine(it) if it.apart => f.write_str("emulated cores"),
             Cluster::Machine(it) => write!(f, "{} shared cores", it.cores),
         }
     }

@@ -28,6 +28,12 @@ impl Failure {
         Failure { code: 15, text }
     }
 
+    /// Says which phase of a run it is about, if there are several.
+    pub fn in_phase(self, name: Option<&str>) -> Self {
+        let Some(name) = name else { return self };
+        Failure { text: format!("phase `{name}`: {}", self.text), ..self }
+    }
+
     /// Two plans differ.
     pub fn differs(text: String) -> Self {
         Failure { code: 5, text }

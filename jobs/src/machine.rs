@@ -37,6 +37,14 @@ pub fn this() -> Machine {
     Machine { cores, core, message: 4e-6, latency: 10e-6, link, host, device, apart: false }
 }
 
+/// What ranks have to themselves, in words.
+pub fn owned(job: &Job) -> &'static str {
+    match cluster(job) {
+        Cluster::Gpus(_) => "GPUs of their own",
+        Cluster::Machine(_) => "emulated cores of their own",
+    }
+}
+
 /// What a run of the job emulates, if anything.
 pub fn emulated(job: &Job) -> Option<Machine> {
     match (&job.cluster, cluster(job)) {

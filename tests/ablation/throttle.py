@@ -7,7 +7,7 @@ import argparse
 import json
 import subprocess
 
-SPEEDS = [160, 80, 40, 20, 10, 5, 2.5]
+SPEEDS = [40, 10, 5, 2.5, 1.2, 0.6, 0.3]
 WIDTH, HEIGHT, LEFT, TOP = 640, 320, 60, 20
 
 

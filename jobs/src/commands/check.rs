@@ -26,7 +26,8 @@ const BROKEN: u8 = 4;
 pub fn check(loaded: &Loaded, as_json: bool) -> Result<String, Failure> {
     for one in loaded.each_phase() {
         let one = one?;
-        memory::fits_devices(&one.job, &one.graph, &one.plan)?;
+        let fits = memory::fits_devices(&one.job, &one.graph, &one.plan);
+        fits.map_err(|failure| failure.in_phase(one.phase().name.as_deref()))?;
     }
     let broken = broken(loaded)?;
     if broken.is_empty() { Ok(sound(loaded, as_json)) } else { Err(failure(&broken)) }

@@ -96,7 +96,7 @@ fn page(loaded: &Loaded, prices: &Prices, simulated: &Simulated, links: &[Link])
         plan.mesh.ranks(),
         match prices.cores {
             Some(cores) => format!("{cores} shared cores"),
-            None => "GPUs of their own".into(),
+            None => machine::owned(job).into(),
         },
         time(outcome.makespan),
         time(outcome.makespan - outcome.program),

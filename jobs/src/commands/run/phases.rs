@@ -64,7 +64,8 @@ pub(super) fn ready(
         let needed = memory::of_training(&network.graph, &plan, &phase.job);
         memory::fits(needed, "training this model")?;
         if !force {
-            memory::fits_devices(&phase.job, &network.graph, &plan)?;
+            let fits = memory::fits_devices(&phase.job, &network.graph, &plan);
+            fits.map_err(|failure| failure.in_phase(phase.name.as_deref()))?;
         }
         lowered.push((network, plan));
     }
