@@ -28,7 +28,7 @@ mod events;
 mod fixed;
 mod loads;
 mod ranks;
-mod sizes;
+pub(crate) mod sizes;
 mod states;
 pub(crate) mod symbol;
 mod tide;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Sizes in a plan, for activations of one precision.
-pub(super) struct Sizes<'a> {
+pub(crate) struct Sizes<'a> {
     pub graph: &'a ModelGraph,
     pub plan: &'a Plan,
     pub precision: DType,

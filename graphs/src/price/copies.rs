@@ -1,11 +1,12 @@
 //! What copies to the host and back cost.
 
-use ops::stored_bytes;
+use ops::{DType, stored_bytes};
 
 use super::Pricing;
 use crate::{
     cluster::Cluster,
     flight::{Form, Item, Keeping, Kept},
+    memory::sizes::Sizes,
     plan::Side,
 };
 
@@ -38,43 +39,28 @@ impl Pricing<'_> {
 
     /// Bytes of a flight that go to the host.
     fn kept_bytes(&self, keeping: &Keeping, side: Side, rows: usize) -> f64 {
-        let how = self.plan.policies.offloads();
-        let stored = how.is_some_and(|how| how.stored);
+        let sizes = Sizes::new(self.graph, self.plan, self.dtype);
+        let stored = self.plan.policies.offloads().is_some_and(|how| how.stored);
         let bytes = |(item, Kept { form, .. }): (Item, Kept)| match (item, form) {
             (Item::Tokens | Item::Targets, _) | (_, Form::Absent) => 0,
+            (_, Form::Fp8(_)) if !stored => 0,
             (Item::Edge(port), form) => {
-                let spec = &self.graph.node(port.0).outputs[port.1];
-                let rows = if side == Side::Stage { self.rows_of(port.0) } else { rows };
-                let plain = spec.bytes(self.tokens(), rows, self.dtype);
+                let plain = sizes.edge(side, port).at(rows as u64);
                 match form {
-                    Form::Fp8(_) if !stored => 0,
-                    Form::Fp8(width) => {
-                        let row = (width * self.dtype.size()) as u64;
-                        stored_bytes((plain / row) as usize, width)
-                    }
+                    Form::Fp8(width) => small(plain, width, self.dtype),
                     Form::Plain | Form::Absent => plain,
                 }
             }
             (Item::Beside(node, which), _) => {
                 let fresh = keeping.task(node).op.operator().keeps().fresh[which];
-                let amount = if side == Side::Stage { self.tokens() } else { rows };
-                fresh.bytes(amount, self.dtype)
+                sizes.fresh(side, fresh).at(rows as u64)
             }
         };
         keeping.items().map(bytes).sum::<u64>() as f64
     }
+}
 
-    /// Rows of the edges of a node that a stage holds: those of its own tokens.
-    fn rows_of(&self, node: usize) -> usize {
-        match self.graph.node(node).op {
-            ops::Op::Dispatch(ref op) => self.tokens() * op.experts_per_token,
-            _ if self.graph.node(node).on_experts() => {
-                let chunk = self.plan.chunks.iter().find(|chunk| chunk.nodes.contains(&node));
-                let visits = chunk.into_iter().flat_map(|chunk| &chunk.visits);
-                let own = |visit: &&crate::plan::Visit| visit.nodes.iter().any(|it| it.0 == node);
-                visits.into_iter().find(own).map_or(0, |visit| self.rows(visit))
-            }
-            _ => 0,
-        }
-    }
+/// Bytes in FP8 of what takes so many, in rows of so many elements.
+fn small(plain: u64, width: usize, dtype: DType) -> u64 {
+    stored_bytes((plain / (width * dtype.size()) as u64) as usize, width)
 }
