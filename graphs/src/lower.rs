@@ -6,7 +6,7 @@ use crate::{
     action::Action,
     check,
     error::PlanError,
-    flight::{self, keepings},
+    flight::{self, Task, keepings},
     model::ModelGraph,
     passes::{copies, credits, messages, overlap, rising, split},
     place,
@@ -83,8 +83,10 @@ fn find_restored(graph: &ModelGraph, plan: &mut Plan) {
                     Side::Stage => 0..plan.chunks[chunk].segments.len(),
                     Side::Experts => visit..visit + 1,
                 };
-                let restores = |it| keeping.restores(&flight::tasks(plan, graph, side, chunk, it));
-                let restored: Vec<bool> = segments.map(restores).collect();
+                let tasks = |it| flight::tasks(plan, graph, side, chunk, it);
+                let tasks: Vec<Vec<Task>> = segments.map(tasks).collect();
+                let restored = keeping.restorings(graph, &tasks);
+                let restored = restored.iter().map(|it| !it.is_empty());
                 plan.chunks[chunk].restored[side as usize].extend(restored);
             }
         }

@@ -179,10 +179,9 @@ impl Worker {
         let keeping = &self.keepings[&(chunk, visit)];
         let mut observed = Vec::new();
         let mut run = |task: &Task, inputs: &[Tensor]| {
-            let done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
-            observed.extend(done.observed.map(|seen| (task.node, seen)));
-            let (saved_input, saved_weight) = (done.saved.input, done.saved.weight);
-            Made { outputs: done.outputs, saved_input, saved_weight }
+            let mut done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
+            observed.extend(done.observed.take().map(|seen| (task.node, seen)));
+            Made::from(done)
         };
         let output = self.flights.edit(key, |flight| {
             if let Some(unit) = unit {
@@ -258,9 +257,7 @@ impl Worker {
         let (tasks, holdings) = (&self.tasks[&(chunk, segment)], &self.holdings);
         let keeping = &self.keepings[&(chunk, visit)];
         let mut run = |task: &Task, inputs: &[Tensor]| {
-            let done = task.op.operator().forward(&at, &holdings.values(task.node), inputs);
-            let (saved_input, saved_weight) = (done.saved.input, done.saved.weight);
-            Made { outputs: done.outputs, saved_input, saved_weight }
+            Made::from(task.op.operator().forward(&at, &holdings.values(task.node), inputs))
         };
         self.flights.edit(key, |flight| flight.restore(&brief.graph, keeping, tasks, &mut run));
     }

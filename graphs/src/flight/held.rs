@@ -2,7 +2,7 @@
 
 use ops::{Stored, Tensor};
 
-use crate::flight::Amount;
+use crate::flight::{Amount, Made};
 
 /// Something that takes memory.
 pub trait Buffer: Clone {
@@ -48,6 +48,13 @@ impl Buffer for Stored {
 
     fn amount(&self) -> Amount {
         Amount { fixed: self.bytes(), per_row: 0 }
+    }
+}
+
+impl From<ops::Forward> for Made<Tensor> {
+    fn from(done: ops::Forward) -> Self {
+        let ops::Saved { input, weight } = done.saved;
+        Made { outputs: done.outputs, saved_input: input, saved_weight: weight }
     }
 }
 

@@ -66,6 +66,13 @@ pub struct Restoring {
     pub decoded: Vec<Port>,
 }
 
+impl Restoring {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.decoded.is_empty()
+    }
+}
+
 /// The two halves of the backward pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Half {
@@ -226,12 +233,6 @@ impl Keeping {
     /// The items that are kept, with how.
     pub fn items(&self) -> impl Iterator<Item = (Item, Kept)> {
         self.items.iter().map(|(item, kept)| (*item, *kept))
-    }
-
-    /// Whether the backward pass of some nodes needs anything that is not held as it was made.
-    pub fn restores(&self, tasks: &[Task]) -> bool {
-        let halves = tasks.iter().flat_map(|task| self.halves[&task.node].iter().flatten());
-        halves.into_iter().any(|item| self.items[item].form != Form::Plain)
     }
 }
 
