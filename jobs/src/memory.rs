@@ -97,8 +97,8 @@ pub fn fits_devices(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<(), Fa
     let alive = memory.actors[stage].iter().flat_map(|actor| &actor.alive);
     let largest = alive.max_by_key(|it| it.bytes);
     if let Some(Alive { class, bytes, flights }) = largest {
-        let _ =
-            write!(text, "\n  most of it is {class:?}: {} in {flights} microbatches", size(*bytes));
+        let of = if *flights > 0 { format!(" of {flights} microbatches") } else { String::new() };
+        let _ = write!(text, "\n  what comes and goes is {class:?} most: {}{of}", size(*bytes));
     }
     for Advice { change, ranks, bytes, .. } in advised(job, graph, plan, &memory) {
         let fits = if bytes <= limit { ", which fits" } else { "" };
