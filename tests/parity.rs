@@ -18,7 +18,7 @@ use runtime::Setup;
 
 use crate::small;
 
-const STEPS: usize = 3;
+const STEPS: usize = 5;
 
 fn spec(pp: usize, vpp: usize, ep: usize, dp: usize) -> PlanSpec {
     PlanSpec { mesh: Mesh { pp, vpp, ep, dp }, ..PlanSpec::default() }

@@ -162,8 +162,8 @@ fn a_rank_needs_less_than_both_peaks_where_they_do_not_meet() {
 }
 
 /// What each class holds for one unit between `F` and `I`, on all sides of one rank.
-fn after_forward(layers: usize, policies: &PlanSpec) -> Bytes {
-    let graph = graph(&Decoder { layers, ..kimi_k2() });
+fn after_forward(decoder: &Decoder, layers: usize, policies: &PlanSpec) -> Bytes {
+    let graph = graph(&Decoder { layers, ..decoder.clone() });
     let plan = lower(&graph, policies, batch(1, 4096, 1)).unwrap();
     let optimizer = optimizer();
     let scan = Scan::new(&graph, &plan, DType::Bf16, &optimizer);
@@ -184,11 +184,17 @@ fn after_forward(layers: usize, policies: &PlanSpec) -> Bytes {
     sum
 }
 
+/// What one layer with experts holds.
+fn layer_of(decoder: &Decoder, policies: &PlanSpec) -> Bytes {
+    let mut layer = after_forward(decoder, 3, policies);
+    layer.subtract(&after_forward(decoder, 2, policies));
+    layer
+}
+
 #[test]
 fn a_moe_layer_of_k2_holds_what_its_report_lets_one_reckon() {
     let policies = on(Mesh::default());
-    let mut layer = after_forward(3, &policies);
-    layer.subtract(&after_forward(2, &policies));
+    let layer = layer_of(&kimi_k2(), &policies);
     let per_token = |class| layer.get(class) as f64 / 4096.0;
     for (class, bytes) in [
         (Class::Residual, 2 * 14_336),
@@ -234,8 +240,7 @@ fn k2_policies() -> PlanSpec {
 #[test]
 fn a_moe_layer_under_k2s_policies_holds_what_its_report_lets_one_reckon() {
     let policies = k2_policies();
-    let mut layer = after_forward(3, &policies);
-    layer.subtract(&after_forward(2, &policies));
+    let layer = layer_of(&kimi_k2(), &policies);
     let per_token = |class| layer.get(class) as f64 / 4096.0;
     for (class, bytes) in [
         (Class::Residual, 28_672),
@@ -259,6 +264,43 @@ fn a_moe_layer_under_k2s_policies_holds_what_its_report_lets_one_reckon() {
     let total = layer.total() as f64 / 4096.0;
     let others = (ROUTING + STATISTICS) as f64 / 4096.0;
     assert!((total - (148_224.0 - 1_536.0 - 256.0 + others)).abs() < 1.0, "{total}");
+}
+
+#[test]
+fn the_same_formulas_hold_for_a_layer_of_k2_mini() {
+    let mini = Decoder {
+        hidden: 512,
+        heads: 8,
+        q_rank: Some(192),
+        kv_rank: 128,
+        nope: 64,
+        rope: 32,
+        value: 64,
+        experts: 32,
+        experts_per_token: 4,
+        expert_width: 256,
+        dense_width: 1536,
+        vocab: 8192,
+        ..kimi_k2()
+    };
+    let layer = layer_of(&mini, &k2_policies());
+    let per_token = |class| layer.get(class) as f64 / 4096.0;
+    let stored = |width: usize| ops::stored_bytes(1, width) as usize;
+    for (class, bytes) in [
+        (Class::Residual, 2 * 2 * 512),
+        (Class::NormOutput, 0),
+        (Class::Latent, 2 * (192 + 128)),
+        (Class::AttentionInput, 2 * 32),
+        (Class::AttentionOutput, 2 * 8 * 64),
+        (Class::MoeUpInput, 4 * stored(512)),
+        (Class::MoeSwiGluInput, 4 * 2 * stored(256)),
+        (Class::SwiGluInput, 2 * stored(256)),
+        (Class::MoeDownInput, 0),
+        (Class::MoeDownOutput, 0),
+        (Class::SwiGluOutput, 0),
+    ] {
+        assert_eq!(per_token(class), bytes as f64, "{class:?}");
+    }
 }
 
 #[test]
