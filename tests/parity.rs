@@ -53,6 +53,10 @@ pub fn overlap(spec: PlanSpec) -> PlanSpec {
     PlanSpec { overlap: vec![Overlap::ExpertAllToAll], ..spec }
 }
 
+pub fn reduce_early(spec: PlanSpec) -> PlanSpec {
+    PlanSpec { overlap: [spec.overlap, vec![Overlap::GradReduce]].concat(), ..spec }
+}
+
 pub fn offload(spec: PlanSpec) -> PlanSpec {
     let how = Activations { to: Place::Host, prefetch: 1, stored: false };
     PlanSpec { offload: Some(Offload::Activations(how)), ..spec }
@@ -145,6 +149,11 @@ pub fn plans() -> Vec<(&'static str, PlanSpec)> {
         ("dp 4 in slices", in_slices(spec(1, 1, 1, 4))),
         ("pp 2 ep 2 dp 2 in slices", in_slices(spec(2, 1, 2, 2))),
         ("pp 2 vpp 2 ep 2 in slices", in_slices(with(Schedule::ZbV, spec(2, 2, 2, 1)))),
+        ("pp 2 dp 2 reduce early", reduce_early(with(Schedule::ZbH1, spec(2, 1, 1, 2)))),
+        (
+            "pp 2 vpp 2 ep 2 dp 2 overlap reduce early in slices",
+            reduce_early(overlap(in_slices(with(interleaved(1, true), spec(2, 2, 2, 2))))),
+        ),
     ]
 }
 

@@ -8,6 +8,7 @@ use graphs::{
     PlanSpec,
     mesh::Mesh,
     schedule::{Hybrid, Interleaved, Pipeline, Schedule, Written},
+    spec::Overlap,
 };
 use jobs::verify::{Trace, first_difference, trace};
 
@@ -52,7 +53,7 @@ fn check(sample: Vec<PlanSpec>) {
     let one = ("one stage".to_string(), PlanSpec::default());
     let named = sample.into_iter().map(|spec| {
         let schedule = spec.schedule.as_ref().map_or("none", Schedule::name);
-        (format!("{schedule} {:?}", spec.mesh), spec)
+        (format!("{schedule} {:?} {:?}", spec.mesh, spec.overlap), spec)
     });
     let plans: Vec<(String, PlanSpec)> = std::iter::once(one).chain(named).collect();
     plans.iter().for_each(|(name, _)| println!("{name}"));
@@ -86,7 +87,14 @@ fn schedules_on_sampled_shapes_give_the_bits_of_one_stage() {
         let data = [(1, 1), (2, 1), (1, 2), (2, 2)][random.below(4)];
         let mesh = Mesh { pp, vpp, ep: data.0, dp: data.1 };
         if pp * vpp <= 6 && schedule.fits(pipeline(mesh)).is_ok() {
-            sample.push(PlanSpec { mesh, schedule: Some(schedule), ..PlanSpec::default() });
+            let overlap = [Overlap::ExpertAllToAll, Overlap::GradReduce];
+            let overlap = overlap.into_iter().filter(|_| random.below(2) == 0).collect();
+            sample.push(PlanSpec {
+                mesh,
+                schedule: Some(schedule),
+                overlap,
+                ..PlanSpec::default()
+            });
         }
     }
     check(sample);

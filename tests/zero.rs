@@ -7,7 +7,7 @@ use graphs::{
     Decoder, ModelGraph, Plan, PlanSpec,
     mesh::Mesh,
     share::{Exchange, Reduction, shares},
-    spec::Zero,
+    spec::{Overlap, Zero},
 };
 use ops::{
     DType, Rule,
@@ -104,12 +104,17 @@ fn pipelines_and_sums_without_lanes_are_sharded_too() {
     let decoder = small::decoder();
     let graph = small::graph(&decoder);
     for (pp, lanes) in [(2, Some(4)), (1, None)] {
-        let run = |zero| {
+        let run = |zero, overlap| {
             let mesh = Mesh { pp, ep: 2, dp: 2, ..Mesh::default() };
-            let plan = lowered(&graph, &PlanSpec { mesh, zero, ..PlanSpec::default() }, lanes);
-            run(small::setup(graph.clone(), plan), 64, STEPS)
+            let spec = PlanSpec { mesh, zero, overlap, ..PlanSpec::default() };
+            run(small::setup(graph.clone(), lowered(&graph, &spec, lanes)), 64, STEPS)
         };
-        compare(&format!("pp {pp}"), &run(Zero::Owners), &run(Zero::Stage1));
+        let plain = run(Zero::Owners, Vec::new());
+        compare(&format!("pp {pp}"), &plain, &run(Zero::Stage1, Vec::new()));
+        for zero in [Zero::Owners, Zero::Stage1] {
+            let early = run(zero, vec![Overlap::GradReduce]);
+            compare(&format!("pp {pp}, {zero:?}, sums leave early"), &plain, &early);
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use ops::Op;
 
 use crate::{
     action::Action,
+    bare::Step,
     check,
     error::PlanError,
     flight::{self, Task, keepings},
     model::ModelGraph,
-    passes::{copies, credits, messages, overlap, rising, split},
+    passes::{copies, credits, messages, overlap, reduce, rising, split},
     place,
     plan::{Batch, Plan, Program, Side},
     route::{self, Routes},
@@ -54,6 +55,7 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
     let orders = orders(spec, batch)?;
     let (communicators, policies, zero) = (spec.communicators, spec.policies(), spec.zero);
     let (mesh, offload_states, programs) = (spec.mesh, spec.offload_states, Vec::new());
+    let reduces_early = spec.reduces_early();
     let mut plan = Plan {
         mesh,
         batch,
@@ -64,6 +66,7 @@ pub fn lower(graph: &ModelGraph, spec: &PlanSpec, batch: Batch) -> Result<Plan, 
         policies,
         zero,
         offload_states,
+        reduces_early,
         programs,
     };
     find_restored(graph, &mut plan);
@@ -96,13 +99,19 @@ fn find_restored(graph: &ModelGraph, plan: &mut Plan) {
 /// The programs of all stages.
 fn programs_of(spec: &PlanSpec, plan: &Plan) -> Vec<[Program; 2]> {
     let routes = Routes::new(&plan.channels);
-    let program = |order: &Vec<Action>| {
-        let steps = overlap::steps(order, spec.pairs());
+    let rows = plan.orders.iter().map(|order| overlap::steps(order, spec.pairs())).collect();
+    let rows = if spec.pairs() { overlap::independent(rows, plan.chunks.len()) } else { rows };
+    let program = |steps: &Vec<Step>| {
         let prefetch = plan.policies.offloads().map(|how| how.prefetch);
-        let moves = prefetch.map(|ahead| copies::moves(&steps, ahead)).unwrap_or_default();
-        messages::programs(&steps, &moves, &plan.chunks, &routes)
+        let moves = prefetch.map(|ahead| copies::moves(steps, ahead)).unwrap_or_default();
+        messages::programs(steps, &moves, &plan.chunks, &routes)
     };
-    plan.orders.iter().map(program).collect()
+    let programs = rows.iter().map(program);
+    if !plan.reduces_early {
+        return programs.collect();
+    }
+    let microbatches = plan.batch.microbatches(plan.mesh.data_ranks());
+    programs.map(|sides| sides.map(|side| reduce::early(side, microbatches))).collect()
 }
 
 fn wrapped<E: Into<PlanError>>(errors: Vec<E>) -> Vec<PlanError> {

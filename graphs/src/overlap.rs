@@ -22,11 +22,14 @@ pub enum Carried {
     Pipeline,
     /// Activations to the host and back.
     Copies,
+    /// Weight gradients to the holders of their slices.
+    Sums,
 }
 
 impl Carried {
     /// All of them.
-    pub const ALL: [Carried; 3] = [Carried::Experts, Carried::Pipeline, Carried::Copies];
+    pub const ALL: [Carried; 4] =
+        [Carried::Experts, Carried::Pipeline, Carried::Copies, Carried::Sums];
 
     /// What a cargo is.
     pub fn of(cargo: Cargo) -> Self {
@@ -39,6 +42,7 @@ impl Carried {
             Carried::Experts => "experts",
             Carried::Pipeline => "pipeline",
             Carried::Copies => "copies",
+            Carried::Sums => "gradient sums",
         }
     }
 }
@@ -149,7 +153,8 @@ impl Overlap {
                             let before = chunk.checked_sub(1);
                             (Carried::Pipeline, before.map(|it| plan.chunks[it].stage))
                         }
-                        Kind::Reduce | Kind::Gather => continue,
+                        Kind::Reduce => (Carried::Sums, Some(rank)),
+                        Kind::Gather => continue,
                         _ => (Carried::Experts, Some(rank)),
                     };
                     if let Some(to) = to {

@@ -6,11 +6,13 @@
 //! 4. [`copies`]: what is kept goes to the host between its passes.
 //! 5. [`messages`]: steps become segments and visits, with the sends and receives between, and what
 //!    was dropped or stored is restored.
-//! 6. [`credits`]: every channel gets the buffers without which the plan would hang, and one more.
+//! 6. [`reduce`]: weight gradients leave as soon as they are complete.
+//! 7. [`credits`]: every channel gets the buffers without which the plan would hang, and one more.
 
 pub mod copies;
 pub mod credits;
 pub mod messages;
 pub mod overlap;
+pub mod reduce;
 pub mod rising;
 pub mod split;

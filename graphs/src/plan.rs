@@ -38,6 +38,9 @@ pub struct Plan {
     pub zero: Zero,
     /// Part of the masters and optimizer states of each actor that lives on the host, 0 to 1.
     pub offload_states: f64,
+    /// Whether weight gradients leave for the holders of their slices as soon as they are complete
+    /// ([`Instruction::Reduce`]), and not when the program is done.
+    pub reduces_early: bool,
     /// Two programs for each stage: `programs[stage][side as usize]`.
     ///
     /// The program of the experts' side is empty if no chunk of the stage visits experts.
@@ -316,6 +319,14 @@ pub enum Instruction {
         segment: usize,
         /// Microbatch.
         microbatch: usize,
+    },
+    /// Lets go of the weight gradients of a segment, which are complete; they are on their way to
+    /// the holders of their slices from now on, beside the program.
+    Reduce {
+        /// Chunk of the segment.
+        chunk: usize,
+        /// Segment of the chunk, or visit on the experts' side.
+        segment: usize,
     },
 }
 

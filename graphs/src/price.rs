@@ -43,6 +43,9 @@ pub struct Prices {
     pub copies: Vec<[Vec<f64>; 2]>,
     /// What a message through each channel costs.
     pub ways: Vec<Way>,
+    /// What the gradients of each segment of each chunk cost on their way, by side; nothing if they
+    /// go together, in the optimizer phase.
+    pub reductions: Vec<[Vec<Way>; 2]>,
     /// The optimizer phase of each stage and side.
     pub phases: Vec<[Phase; 2]>,
     /// Cores that all ranks share; nothing if each rank has a device of its own.
@@ -86,6 +89,7 @@ impl Prices {
             visits: (0..plan.chunks.len()).map(|chunk| pricing.visits(chunk)).collect(),
             copies: pricing.copies(),
             ways: plan.channels.iter().map(|channel| pricing.way(channel)).collect(),
+            reductions: pricing.reductions(),
             phases: (0..plan.mesh.pp).map(|stage| pricing.phases(stage)).collect(),
             cores,
             model_flops: flops_of_step(graph, plan.batch),

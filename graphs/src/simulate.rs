@@ -31,7 +31,9 @@ pub use self::{
     conditions::Conditions,
     outcome::{Outcome, RankOutcome},
     plan::{Simulated, outcome, plan},
-    record::{copy as copy_task, message as message_task, work as work_task},
+    record::{
+        copy as copy_task, message as message_task, reduce as reduce_task, work as work_task,
+    },
 };
 
 /// Prices of work on one chunk, in any unit of time.

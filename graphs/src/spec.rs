@@ -103,6 +103,11 @@ impl PlanSpec {
     pub fn pairs(&self) -> bool {
         self.overlap.contains(&Overlap::ExpertAllToAll)
     }
+
+    /// Whether gradients leave as soon as they are complete.
+    pub fn reduces_early(&self) -> bool {
+        self.overlap.contains(&Overlap::GradReduce)
+    }
 }
 
 /// What travels while something else is computed.
@@ -110,6 +115,8 @@ impl PlanSpec {
 pub enum Overlap {
     /// Rows to the experts and back, while another microbatch computes.
     ExpertAllToAll,
+    /// Weight gradients to the holders of their slices, while other segments are computed.
+    GradReduce,
 }
 
 /// Whether a field need not be written.

@@ -155,6 +155,7 @@ pub fn instruction(plan: &Plan, instruction: Instruction) -> String {
         Instruction::BackwardWeight { chunk, segment, microbatch } => {
             format!("W {chunk}.{segment} mb {microbatch}")
         }
+        Instruction::Reduce { chunk, segment } => format!("reduce {chunk}.{segment}"),
     }
 }
 

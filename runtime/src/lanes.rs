@@ -77,9 +77,7 @@ impl Handler<Parcel> for Carrier {
         self.free = begin + Duration::from_secs_f64(bytes as f64 / self.link.each);
         let arrival = self.free + Duration::from_secs_f64(self.link.latency);
         wait_until(arrival);
-        if let Message::Cargo { travelled, .. } = &mut message {
-            *travelled = Some((begin, arrival));
-        }
+        message.note_travel((begin, arrival));
         if let Some(post) = &self.post {
             post.send(to, message);
         }

@@ -67,6 +67,8 @@ pub enum Message {
         from: usize,
         /// The sum.
         sum: Vec<f32>,
+        /// Begin and end of its way over a link, if it took one.
+        travelled: Option<(Instant, Instant)>,
     },
     /// What all ranks together found out about the step; slices are updated now.
     Verdict(Arc<Verdict>),
@@ -111,13 +113,23 @@ pub enum Message {
 }
 
 impl Message {
-    /// Bytes that take a link: those of cargo. What the optimizer phase sends takes none.
+    /// Bytes that take a link: those of cargo, and of what the optimizer phase exchanges.
     pub fn bytes(&self) -> u64 {
         match self {
             Message::Cargo { tensors, .. } => {
                 tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum()
             }
-            _ => 0,
+            other => other.exchange().total(),
+        }
+    }
+
+    /// Writes down when it was on its way, in those that tell.
+    pub fn note_travel(&mut self, interval: (Instant, Instant)) {
+        match self {
+            Message::Cargo { travelled, .. } | Message::Gradient { travelled, .. } => {
+                *travelled = Some(interval);
+            }
+            _ => {}
         }
     }
 

@@ -61,9 +61,10 @@ impl Pace {
             Instruction::BackwardWeight { chunk, segment, .. } => {
                 part(chunk, segment, |it| it.weight)
             }
-            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
-                0.0
-            }
+            Instruction::Receive { .. }
+            | Instruction::Send { .. }
+            | Instruction::Copy { .. }
+            | Instruction::Reduce { .. } => 0.0,
         }
     }
 }

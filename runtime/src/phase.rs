@@ -8,11 +8,15 @@
 mod reduce;
 mod update;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use graphs::{
     address::Address,
     memory::{ActorMemory, Fixed, Reserve},
+    model::NodeId,
 };
 use ops::{Rule, Tensor};
 
@@ -34,6 +38,8 @@ pub(crate) struct Phase {
     passing: BTreeMap<(usize, usize), Passing>,
     /// Parts of the own slice of a parameter, by holder.
     parts: BTreeMap<usize, BTreeMap<usize, Vec<f32>>>,
+    /// Parameters whose own lanes have left before the end of the program.
+    sent: BTreeSet<usize>,
     /// Own slices whose gradients are not joined; known from the end of the program until all are
     /// reported.
     unjoined: Option<usize>,
@@ -66,8 +72,10 @@ impl Worker {
         self.write_board(Doing::Working("sending gradients to the holders of slices".into()));
         let trained = self.trained();
         let own = trained.iter().filter(|it| self.holdings.parameters[it].owned.is_some()).count();
-        self.phase.unjoined = Some(own);
-        trained.into_iter().for_each(|parameter| self.send_gradient(parameter));
+        self.phase.unjoined = Some(own - self.phase.reports.len());
+        let left = trained.into_iter().filter(|it| !self.phase.sent.contains(it));
+        let left: Vec<usize> = left.collect();
+        left.into_iter().for_each(|parameter| self.send_gradient(parameter));
         self.report_joined();
         self.write_board(Doing::Waiting("gradients of others and the verdict".into()));
     }
@@ -99,10 +107,24 @@ impl Worker {
         held.filter(|index| parameters[**index].spec.rule != Rule::Balance).copied().collect()
     }
 
-    /// Sends a message of the phase and counts its bytes.
+    /// Lets go of the gradients of a segment, which are complete, while the program goes on.
+    pub(crate) fn reduce(&mut self, chunk: usize, segment: usize) {
+        let brief = self.brief.clone();
+        let nodes: Vec<NodeId> = self.tasks[&(chunk, segment)].iter().map(|it| it.node).collect();
+        let parameters =
+            nodes.into_iter().flat_map(|node| brief.graph.node(node).parameters.clone());
+        let trained = self.trained();
+        for parameter in parameters.filter(|it| trained.contains(it)) {
+            self.phase.sent.insert(parameter);
+            self.send_gradient(parameter);
+        }
+    }
+
+    /// Sends a message of the phase, over the link of the rank if there is one, and counts its
+    /// bytes.
     fn pass(&mut self, to: Address, message: Message) {
         self.phase.done.sent.add(message.exchange());
-        self.post().send(to, message);
+        self.post().carry(self.me, to, message);
     }
 
     fn note_part(&mut self, part: Part) {

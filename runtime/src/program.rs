@@ -98,7 +98,8 @@ impl Worker {
             }
             Instruction::Restore { .. }
             | Instruction::BackwardInput { .. }
-            | Instruction::BackwardWeight { .. } => None,
+            | Instruction::BackwardWeight { .. }
+            | Instruction::Reduce { .. } => None,
         }
     }
 
@@ -111,6 +112,7 @@ impl Worker {
                     self.copy(step, self.key(chunk, segment, microbatch, source));
                 }
             }
+            Instruction::Reduce { chunk, segment } => self.reduce(chunk, segment),
             compute => {
                 self.write_board(Doing::Working(self.describe(compute)));
                 let brief = self.brief.clone();
@@ -164,7 +166,10 @@ impl Worker {
             Instruction::Restore { chunk, segment, microbatch } => {
                 self.restore(self.key(chunk, segment, microbatch, source), segment);
             }
-            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {}
+            Instruction::Receive { .. }
+            | Instruction::Send { .. }
+            | Instruction::Copy { .. }
+            | Instruction::Reduce { .. } => {}
         }
     }
 

@@ -51,6 +51,9 @@ pub struct Notes {
     /// back, times.
     #[serde(default)]
     pub copies: Vec<(usize, usize, usize, bool, u64, u64)>,
+    /// Begin and end of the way of each sum of gradients to this actor, if it took a link.
+    #[serde(default)]
+    pub sums: Vec<(u64, u64)>,
     /// Begin and end of the parts of the optimizer phase.
     pub phase: Vec<(Part, u64, u64)>,
 }
@@ -81,7 +84,8 @@ impl Notes {
                 | Instruction::BackwardWeight { .. } => true,
                 Instruction::Receive { .. }
                 | Instruction::Send { .. }
-                | Instruction::Copy { .. } => continue,
+                | Instruction::Copy { .. }
+                | Instruction::Reduce { .. } => continue,
             };
             rank.computed.push((backward, seconds(interval)));
         }
@@ -91,6 +95,9 @@ impl Notes {
         }
         for &(.., begin, end) in &self.copies {
             rank.travelled.push((Carried::Copies, seconds((begin, end))));
+        }
+        for &interval in &self.sums {
+            rank.travelled.push((Carried::Sums, seconds(interval)));
         }
     }
 }
@@ -182,6 +189,12 @@ impl Recorder {
         let (begin, end) = (self.at(begin), self.at(end));
         let back = step == CopyStep::Fetch;
         self.notes.copies.push((chunk, visit, microbatch, back, begin, end));
+    }
+
+    /// Notes the way of a sum of gradients that is here.
+    pub(crate) fn summed(&mut self, (begin, end): (Instant, Instant)) {
+        let interval = (self.at(begin), self.at(end));
+        self.notes.sums.push(interval);
     }
 
     /// Notes that a part of the optimizer phase begins.

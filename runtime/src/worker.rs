@@ -148,7 +148,10 @@ impl Worker {
                 self.mailbox.put(channel, microbatch, peer, tensors);
             }
             Message::Credit { channel, peer } => self.mailbox.refund(channel, peer),
-            Message::Gradient { parameter, slice, from, sum } => {
+            Message::Gradient { parameter, slice, from, sum, travelled } => {
+                if let (Some(recorder), Some(interval)) = (&mut self.recorder, travelled) {
+                    recorder.summed(interval);
+                }
                 self.collect(parameter, slice, from, sum);
             }
             Message::Verdict(verdict) => self.update(verdict),

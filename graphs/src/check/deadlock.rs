@@ -115,6 +115,7 @@ impl Teller<'_> {
             | Instruction::Copy { microbatch, .. }
             | Instruction::BackwardInput { microbatch, .. }
             | Instruction::BackwardWeight { microbatch, .. } => microbatch,
+            Instruction::Reduce { .. } => 0,
         }
     }
 

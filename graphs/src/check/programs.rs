@@ -231,6 +231,11 @@ impl Actor<'_> {
                     .map(|microbatch| Instruction::BackwardWeight { chunk, segment, microbatch });
                 [Some(input), earlier, None, None]
             }
+            Instruction::Reduce { chunk, segment } => {
+                let microbatches = self.plan.batch.microbatches(self.plan.mesh.data_ranks());
+                let last = |microbatch| Instruction::BackwardWeight { chunk, segment, microbatch };
+                [microbatches.checked_sub(1).map(last), None, None, None]
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Plans of small and large models, and what is said of those that cannot be.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::subsequence};
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     mesh::Mesh,
     plan::{Instruction, Side},
     schedule::{Interleaved, Schedule},
-    spec::{Communicators, Credits, Share, Stages, WeightGrad},
+    spec::{Communicators, Credits, Overlap, Share, Stages, WeightGrad},
 };
 
 fn graph(decoder: Decoder) -> ModelGraph {
@@ -303,11 +303,12 @@ proptest! {
         ep in prop_oneof![Just(1_usize), Just(2), Just(4)],
         schedule in schedules(),
         weight_grad in weight_grads(),
+        overlap in subsequence(vec![Overlap::ExpertAllToAll, Overlap::GradReduce], 0..3),
     ) {
         let vpp = schedule.as_ref().and_then(Schedule::virtual_stages).unwrap_or(vpp);
         let mesh = Mesh { pp, vpp, ep, dp: 1 };
         let rounds = if schedule == Some(Schedule::DualPipeV) { rounds + 1 } else { rounds };
-        let spec = PlanSpec { schedule, weight_grad, ..on(mesh) };
+        let spec = PlanSpec { schedule, weight_grad, overlap, ..on(mesh) };
         let microbatches = pp * rounds;
         let plan = lower(&graph(nano()), &spec, batch(microbatches * ep, ep)).unwrap();
         let all = plan.programs.iter().flatten().flat_map(|program| &program.instructions);

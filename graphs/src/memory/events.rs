@@ -82,6 +82,7 @@ impl<'a> Events<'a> {
                 let each = |task: &Task| flight.backward_weight(keeping, task.node, |_, _| ());
                 tasks.filter(trained).for_each(each);
             }
+            Event::Do(Instruction::Reduce { .. }) => {}
         }
     }
 

@@ -120,7 +120,9 @@ impl<'a> Walk<'a> {
     }
 
     fn execute(&mut self, instruction: Instruction) {
-        let (home, microbatch) = self.home(instruction);
+        // Sums that have left still count as there: their slices, and those of others, come in
+        // their place, and when is a matter of timing.
+        let Some((home, microbatch)) = self.home(instruction) else { return };
         let event = Event::Do(at_zero(instruction));
         self.happen(home, microbatch, event, instruction);
         let chunk = home.0;
@@ -144,12 +146,12 @@ impl<'a> Walk<'a> {
     }
 
     /// The flight that an instruction works on.
-    fn home(&self, instruction: Instruction) -> (Home, usize) {
+    fn home(&self, instruction: Instruction) -> Option<(Home, usize)> {
         let visited = |chunk, visit| match self.me.side {
             Side::Stage => (chunk, 0),
             Side::Experts => (chunk, visit),
         };
-        match instruction {
+        let home = match instruction {
             Instruction::Forward { chunk, segment, microbatch }
             | Instruction::Restore { chunk, segment, microbatch }
             | Instruction::Copy { chunk, segment, microbatch, .. }
@@ -168,7 +170,9 @@ impl<'a> Walk<'a> {
             Instruction::Send { channel, microbatch } => {
                 (visit_of(self.sizes.plan.channels[channel].cargo, visited), microbatch)
             }
-        }
+            Instruction::Reduce { .. } => return None,
+        };
+        Some(home)
     }
 
     /// An event on the flights of a microbatch, source by source.
@@ -228,6 +232,7 @@ fn at_zero(mut instruction: Instruction) -> Instruction {
         | Instruction::Copy { microbatch, .. }
         | Instruction::BackwardInput { microbatch, .. }
         | Instruction::BackwardWeight { microbatch, .. } => *microbatch = 0,
+        Instruction::Reduce { .. } => {}
     }
     instruction
 }

@@ -7,9 +7,9 @@
 
 use ops::{DType, Rule, WeightSpec};
 
-use super::{Pricing, ways};
+use super::{Pricing, Way, ways};
 use crate::{
-    cluster::{Cluster, Gpus},
+    cluster::{Cluster, Gpus, Link},
     model::NodeId,
     plan::Side,
 };
@@ -20,7 +20,8 @@ const STEPS: f64 = 5.0;
 /// The optimizer phase of one actor, in order; its own parameters and those it owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Phase {
-    /// Seconds until its gradients are at the holders of slices and joined.
+    /// Seconds until its gradients are at the holders of slices and joined; none if they leave
+    /// while the program runs ([`Prices::reductions`](super::Prices::reductions)).
     pub reduce: f64,
     /// Seconds that momentum and updates of cut matrices are on their way.
     pub exchange: f64,
@@ -73,27 +74,72 @@ impl Pricing<'_> {
         let (there, back) = (mean(sent.momentum), mean(sent.updates));
         let gather_bytes = mean(sent.values);
         let update = self.update(&held, holders as f64) + self.states(&held, holders as f64);
-        let (reduce, exchange, gather) = match self.cluster {
-            Cluster::Gpus(gpus) => {
-                let link = if ways::spreads(gpus, self.plan, stage, side) {
-                    gpus.fabric
-                } else {
-                    gpus.inside
-                };
-                let time = |bytes: f64| match bytes {
-                    0.0 => 0.0,
-                    bytes => bytes / link.each + link.latency,
-                };
-                (time(reduce_bytes), time(there) + time(back), time(gather_bytes))
-            }
-            Cluster::Machine(_) => (self.join(&held, holders as f64), 0.0, 0.0),
+        let link = self.link_of(stage, side);
+        let time = |bytes: f64| match link {
+            Some(link) if bytes > 0.0 => bytes / link.each + link.latency,
+            _ => 0.0,
         };
+        let reduce = match self.plan.reduces_early {
+            true => 0.0,
+            false => time(reduce_bytes) + self.join(&held, holders as f64),
+        };
+        let (exchange, gather) = (time(there) + time(back), time(gather_bytes));
         let exchange_bytes = there + back;
         Phase { reduce, exchange, update, gather, reduce_bytes, exchange_bytes, gather_bytes }
     }
 
+    /// The link that carries the messages of the phase, if they take any time.
+    fn link_of(&self, stage: usize, side: Side) -> Option<Link> {
+        match self.cluster {
+            Cluster::Gpus(gpus) if ways::spreads(gpus, self.plan, stage, side) => Some(gpus.fabric),
+            Cluster::Gpus(gpus) => Some(gpus.inside),
+            Cluster::Machine(machine) => machine.link,
+        }
+    }
+
+    /// What it costs to send off the gradients of each segment, by chunk and side.
+    pub(super) fn reductions(&self) -> Vec<[Vec<Way>; 2]> {
+        let chunks = self.plan.chunks.iter();
+        let sides = chunks.map(|chunk| {
+            let stage: Vec<Held> =
+                chunk.segments.iter().map(|nodes| self.held_by(nodes, 1)).collect();
+            let visits = chunk.visits.iter().map(|visit| {
+                let nodes: Vec<NodeId> = visit.nodes.iter().map(|&(node, _)| node).collect();
+                self.held_by(&nodes, self.plan.mesh.ep)
+            });
+            let visits: Vec<Held> = visits.collect();
+            [(Side::Stage, stage), (Side::Experts, visits)].map(|(side, all)| {
+                all.iter().map(|held| self.reduction(chunk.stage, side, held)).collect()
+            })
+        });
+        if self.plan.reduces_early { sides.collect() } else { Vec::new() }
+    }
+
+    /// The way of some of the gradients of a stage's side: their part of its bytes.
+    fn reduction(&self, stage: usize, side: Side, held: &Held) -> Way {
+        let all = self.held(stage, side).elements;
+        if all == 0.0 {
+            return Way::default();
+        }
+        let mesh = self.plan.mesh;
+        let holders = if side == Side::Stage { mesh.data_ranks() } else { mesh.dp };
+        let sent = self.exchanged[stage][side as usize].gradients as f64;
+        let bytes = sent / mesh.data_ranks() as f64 * held.elements / all;
+        let link = self.link_of(stage, side).filter(|_| bytes > 0.0);
+        let seconds = link.map_or(0.0, |link| bytes / link.each);
+        let is_far = matches!(self.cluster, Cluster::Gpus(gpus)
+            if ways::spreads(gpus, self.plan, stage, side));
+        let occupies = if is_far { [0.0, seconds] } else { [seconds, 0.0] };
+        let latency = link.map_or(0.0, |link| link.latency);
+        let sender = self.join(held, holders as f64);
+        Way { bytes, occupies, latency, sender, receiver: 0.0 }
+    }
+
     /// Seconds in which an owner joins the lanes of what it owns, within a machine.
     fn join(&self, held: &Held, holders: f64) -> f64 {
+        if let Cluster::Gpus(_) = self.cluster {
+            return 0.0;
+        }
         let lanes = self.plan.batch.lanes.map_or(holders, |lanes| lanes as f64);
         let element = match self.profile {
             Some(profile) => profile.update.join_element,
@@ -144,6 +190,13 @@ impl Pricing<'_> {
                 }
             }
         }
+        held
+    }
+
+    /// What some nodes hold.
+    fn held_by(&self, nodes: &[NodeId], groups: usize) -> Held {
+        let mut held = Held::default();
+        nodes.iter().for_each(|&node| self.hold(&mut held, node, groups));
         held
     }
 

@@ -50,6 +50,9 @@ pub(super) struct Engine<'a> {
     /// When copies that nobody has waited for yet are done: by actor, chunk, visit and microbatch.
     copies: BTreeMap<(usize, usize, usize, usize), f64>,
     post: Post,
+    /// When the last gradients that left early are where they belong, by stage, and the event that
+    /// sent them.
+    reduced: Vec<(f64, u32)>,
     /// For each event the one that let it start.
     pub before: Vec<u32>,
     /// The ranks of the first copy.
@@ -93,6 +96,7 @@ impl<'a> Engine<'a> {
             buses: vec![[0.0; 2]; copies * stages],
             copies: BTreeMap::new(),
             post: Post::new(plan, copies),
+            reduced: vec![(0.0, NONE); stages],
             before: vec![NONE; events * copies],
             ranks: (0..stages).map(|s| Record::new(keeps_spans.then(|| count(s)))).collect(),
         }
@@ -106,9 +110,10 @@ impl<'a> Engine<'a> {
         self.actors.iter().all(|actor| actor.at == self.program(actor).len())
     }
 
-    /// When the last actor of each stage is done, and the event that it did last.
+    /// When the last actor of each stage is done, or its last gradients have arrived, and the event
+    /// that came last.
     pub fn ends(&self) -> Vec<(f64, u32)> {
-        let mut ends = vec![(0.0, NONE); self.plan.programs.len()];
+        let mut ends = self.reduced.clone();
         for actor in &self.actors {
             if actor.time > ends[actor.stage].0 {
                 ends[actor.stage] = (actor.time, actor.after);
@@ -131,6 +136,7 @@ impl<'a> Engine<'a> {
                 }
                 Instruction::Send { channel, microbatch } => self.send(index, channel, microbatch),
                 Instruction::Copy { .. } => self.copy(index, instruction),
+                Instruction::Reduce { .. } => self.reduce(index, instruction),
                 compute => self.compute(index, compute),
             };
             match flow {
@@ -194,6 +200,28 @@ impl<'a> Engine<'a> {
         self.copies.insert(key, *bus);
         if copy == 0 {
             self.ranks[stage].copy(first + at, task, (start, *bus));
+        }
+        Flow::On
+    }
+
+    /// Sends off gradients that are complete; nobody in the program waits for them.
+    fn reduce(&mut self, index: usize, instruction: Instruction) -> Flow {
+        let Instruction::Reduce { chunk, segment } = instruction else { return Flow::On };
+        let Actor { copy, stage, side, first, at, .. } = self.actors[index];
+        let way = self.prices.reductions[chunk][side as usize][segment];
+        let event = (copy * self.events + first + at) as u32;
+        if way.sender > 0.0 {
+            self.occupy(index, event, way.sender);
+        }
+        if let Some(task) = record::reduce(instruction).filter(|_| way.seconds() > 0.0) {
+            let start = self.transfer(index, event, way.occupies);
+            let end = start + way.seconds();
+            if end > self.reduced[stage].0 {
+                self.reduced[stage] = (end, event);
+            }
+            if copy == 0 {
+                self.ranks[stage].send(first + at, task, (start, end), None);
+            }
         }
         Flow::On
     }

@@ -73,9 +73,10 @@ fn run(
     let program = ends.iter().map(|end| end.0).fold(0.0, f64::max);
     let Engine { before, events, mut ranks, .. } = engine;
     let idle = idle_part(&ranks, program);
-    let (makespan, last) = optimize(plan, prices, conditions, &ends, events, &mut ranks);
-    let mut chain = followed(&before, events, ends[last].1);
-    chain.extend((0..3).map(|part| events + 3 * last + part));
+    let done: Vec<f64> = ends.iter().map(|end| end.0).collect();
+    let (makespan, [slowest, last]) = optimize(plan, prices, conditions, &done, events, &mut ranks);
+    let mut chain = followed(&before, events, ends[slowest].1);
+    chain.extend([3 * slowest, 3 * last + 1, 3 * last + 2].map(|part| events + part));
     let outcome = Outcome {
         makespan,
         program,
@@ -97,23 +98,26 @@ fn idle_part(ranks: &[Record], program: f64) -> f64 {
 /// The optimizer phase: gradients go to the holders of slices, all meet, updates, new weights go
 /// round.
 ///
-/// Returns when the step ends and the rank that decided that.
+/// `done` says when the program of each rank is done, and gradients that left early have arrived.
+/// Returns when the step ends, and the ranks that decided when the updates began and when they
+/// ended.
 fn optimize(
     plan: &Plan,
     prices: &Prices,
     conditions: &Conditions,
-    ends: &[(f64, u32)],
+    done: &[f64],
     events: usize,
     ranks: &mut [Record],
-) -> (f64, usize) {
+) -> (f64, [usize; 2]) {
     let phases: Vec<Phase> = (0..ranks.len()).map(|stage| phase(plan, prices, stage)).collect();
-    let reduced = |(end, phase): (&(f64, u32), &Phase)| end.0 + phase.reduce;
-    let verdict = ends.iter().zip(&phases).map(reduced).fold(0.0, f64::max);
+    let reduced = |(done, phase): (&f64, &Phase)| done + phase.reduce;
+    let reduced = done.iter().zip(&phases).map(reduced).zip(0..);
+    let (verdict, slowest) = reduced.fold((0.0, 0), later);
     let mut last = (0.0, 0);
     for (stage, (rank, phase)) in ranks.iter_mut().zip(&phases).enumerate() {
         let id = events + 3 * stage;
         let task = |kind| Task { kind, chunk: stage, segment: 0, microbatch: 0 };
-        let begin = ends[stage].0;
+        let begin = done[stage];
         if phase.reduce > 0.0 {
             rank.send(id, task(Kind::Reduce), (begin, begin + phase.reduce), None);
         }
@@ -126,11 +130,14 @@ fn optimize(
         if phase.gather > 0.0 {
             rank.send(id + 2, task(Kind::Gather), (updated, end), None);
         }
-        if end > last.0 {
-            last = (end, stage);
-        }
+        last = later(last, (end, stage));
     }
-    last
+    (last.0, [slowest, last.1])
+}
+
+/// The later of two ends; of equal ones, the first.
+fn later(one: (f64, usize), other: (f64, usize)) -> (f64, usize) {
+    if other.0 > one.0 { other } else { one }
 }
 
 /// The optimizer phase of a rank: both its actors'.

@@ -97,11 +97,18 @@ pub fn work(side: Side, instruction: Instruction) -> Option<Task> {
         Instruction::Restore { chunk, segment, microbatch } => {
             (Kind::Recompute, chunk, segment, microbatch)
         }
-        Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
-            return None;
-        }
+        Instruction::Receive { .. }
+        | Instruction::Send { .. }
+        | Instruction::Copy { .. }
+        | Instruction::Reduce { .. } => return None,
     };
     Some(Task { kind, chunk, segment, microbatch })
+}
+
+/// The way of complete gradients as timelines name it.
+pub fn reduce(instruction: Instruction) -> Option<Task> {
+    let Instruction::Reduce { chunk, segment } = instruction else { return None };
+    Some(Task { kind: Kind::Reduce, chunk, segment, microbatch: 0 })
 }
 
 /// A copy as timelines name it; nothing of what only waits for one.

@@ -7,9 +7,9 @@ pub const POLICIES: &[Entry] = &[
     entry(
         Topic::Field,
         "overlap",
-        "What travels while something else is computed: [ExpertAllToAll] pairs forward and \
-         backward passes of different microbatches, layer by layer.",
-        "overlap: [ExpertAllToAll]",
+        "What travels while something else is computed: rows to the experts and back \
+         (ExpertAllToAll), weight gradients as soon as they are complete (GradReduce).",
+        "overlap: [ExpertAllToAll, GradReduce]",
     ),
     entry(
         Topic::Field,
@@ -53,8 +53,16 @@ pub const POLICIES: &[Entry] = &[
     entry(
         Topic::Variant,
         "ExpertAllToAll",
-        "Rows travel to the experts and back while another microbatch computes.",
+        "Rows travel to the experts and back while another microbatch computes: forward and \
+         backward passes of different microbatches are paired, layer by layer.",
         "overlap: [ExpertAllToAll]",
+    ),
+    entry(
+        Topic::Variant,
+        "GradReduce",
+        "Weight gradients leave for the ranks that update them behind the last microbatch of their \
+         segment, and not when the program is done.",
+        "overlap: [GradReduce]",
     ),
     entry(
         Topic::Variant,

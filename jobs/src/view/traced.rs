@@ -6,7 +6,7 @@ use graphs::{
     ModelGraph, Plan,
     plan::{CopyStep, Instruction, Side},
     price::{Parts, Phase, Prices, Way, flops_of_step},
-    simulate::{copy_task, message_task, work_task},
+    simulate::{copy_task, message_task, reduce_task, work_task},
     timeline::{Cause, Kind, Lane, Span, Task, Timeline, Wait},
 };
 use runtime::trace::{Notes, Part, Recording};
@@ -122,6 +122,9 @@ impl<'a> Reading<'a> {
                 let (id, lane) = (it.number, Lane::Communication);
                 let span = Span { id, lane, task, start, end, wait: None };
                 spans.push((span, (it.spread.0, end.max(it.spread.1))));
+            } else if let Some(task) = reduce_task(it.instruction) {
+                let (id, lane, (start, end)) = (it.number, Lane::Communication, (it.start, it.end));
+                spans.push((Span { id, lane, task, start, end, wait: None }, it.spread));
             } else if let (Some(task), Some((start, end))) =
                 (copy_task(it.instruction), self.copy(stage, side, it.instruction))
             {
@@ -136,9 +139,10 @@ impl<'a> Reading<'a> {
     /// What it waited for longest is the reason. A first computation has none before it.
     fn wait(&self, ran: &[Ran]) -> Option<Wait> {
         let is_first = ran.first().is_some_and(|first| match first.instruction {
-            Instruction::Receive { .. } | Instruction::Send { .. } | Instruction::Copy { .. } => {
-                true
-            }
+            Instruction::Receive { .. }
+            | Instruction::Send { .. }
+            | Instruction::Copy { .. }
+            | Instruction::Reduce { .. } => true,
             _ => ran.len() == 1,
         });
         let since = if is_first { 0.0 } else { ran[0].end };
@@ -256,9 +260,11 @@ pub fn prices(plan: &Plan, graph: &ModelGraph, recording: &Recording) -> Prices 
         }
     };
     let chunks = || plan.chunks.iter().enumerate();
+    let instructions = plan.numbered().count();
     let phase = |stage: usize| {
         let of = |kind| {
-            let spans = timeline.ranks[stage].iter().filter(|span| span.task.kind == kind);
+            let late = timeline.ranks[stage].iter().filter(|span| span.id >= instructions);
+            let spans = late.filter(|span| span.task.kind == kind);
             spans.map(|span| span.end - span.start).sum()
         };
         let update = of(Kind::Optimizer);
@@ -278,12 +284,29 @@ pub fn prices(plan: &Plan, graph: &ModelGraph, recording: &Recording) -> Prices 
             .collect(),
         copies: copies(&timeline, plan),
         ways: (0..plan.channels.len()).map(|channel| way(&reading, channel)).collect(),
+        reductions: reductions(&reading),
         phases: (0..plan.programs.len()).map(phase).collect(),
         cores: None,
         model_flops: flops_of_step(graph, plan.batch),
         // What the machine could have done is not known from a recording.
         peak: f64::INFINITY,
     }
+}
+
+/// How long each segment took to send its gradients off.
+fn reductions(reading: &Reading<'_>) -> Vec<[Vec<Way>; 2]> {
+    let way = |side: Side, chunk: usize, segment: usize| {
+        let ran = &reading.ran[reading.plan.chunks[chunk].stage][side as usize];
+        let wanted = Instruction::Reduce { chunk, segment };
+        let found = ran.iter().find(|it| it.instruction == wanted);
+        Way { sender: found.map_or(0.0, |it| it.end - it.start), ..Way::default() }
+    };
+    let sides = |chunk: usize| {
+        let it = &reading.plan.chunks[chunk];
+        [(Side::Stage, it.segments.len()), (Side::Experts, it.visits.len())]
+            .map(|(side, segments)| (0..segments).map(|at| way(side, chunk, at)).collect())
+    };
+    (0..reading.plan.chunks.len()).map(sides).collect()
 }
 
 /// The mean time of the copies of each home of flights.

@@ -21,12 +21,12 @@ use crate::{
 pub(super) struct Passing {
     /// Sum over the lanes of all holders before this one.
     before: Option<Vec<f32>>,
-    /// The own lanes, once the program is done.
+    /// The own lanes, once they are complete.
     own: Option<Vec<Vec<f32>>>,
 }
 
 impl Worker {
-    /// Lets go of the own lanes of a parameter, slice by slice.
+    /// Lets go of the own lanes of a parameter, which are complete, slice by slice.
     pub(super) fn send_gradient(&mut self, parameter: usize) {
         let brief = self.brief.clone();
         let share = &brief.shares[parameter];
@@ -65,7 +65,7 @@ impl Worker {
             return self.gather_part(parameter, from, sum);
         }
         let to = self.brief.shares[parameter].holders[slice];
-        self.pass(to, Message::Gradient { parameter, slice, from, sum });
+        self.pass(to, gradient(parameter, slice, from, sum));
     }
 
     /// Adds the parts of the own slice, from the first lane to the last, once all are there.
@@ -94,7 +94,7 @@ impl Worker {
             return self.join(parameter, sum);
         }
         let to = holders[to];
-        self.pass(to, Message::Gradient { parameter, slice, from, sum });
+        self.pass(to, gradient(parameter, slice, from, sum));
     }
 
     /// Keeps the gradient of the own slice for the update.
@@ -119,6 +119,10 @@ impl Worker {
             self.post().report(Report::Joined { from: self.me, gradients });
         }
     }
+}
+
+fn gradient(parameter: usize, slice: usize, from: usize, sum: Vec<f32>) -> Message {
+    Message::Gradient { parameter, slice, from, sum, travelled: None }
 }
 
 /// The lanes of each slice that is not empty; a slice of all rows takes them as they are.

@@ -2,8 +2,9 @@
 
 use crate::plan::{ChannelId, CopyStep, Instruction, Plan, Side};
 
-/// Kinds of work on a segment: `F`, restore, `I`, `W`, and the steps of copies.
-const WORKS: usize = 4 + CopyStep::ALL.len();
+/// Kinds of work on a segment: `F`, restore, `I`, `W`, the steps of copies, and reduce, which has
+/// one place of those of its microbatches.
+const WORKS: usize = 5 + CopyStep::ALL.len();
 
 /// Numbers the instructions of a step: kind by kind, and within a kind by microbatch.
 pub(super) struct Slots<'a> {
@@ -82,6 +83,9 @@ impl<'a> Slots<'a> {
                 let is_home = side == Side::Experts || segment == 0;
                 (work(chunk, segment, 4 + step as usize).filter(|_| is_home), microbatch)
             }
+            Instruction::Reduce { chunk, segment } => {
+                (work(chunk, segment, WORKS - 1).filter(|_| self.plan.reduces_early), 0)
+            }
         };
         Some(kind? * self.microbatches + microbatch).filter(|_| microbatch < self.microbatches)
     }
@@ -96,8 +100,10 @@ impl<'a> Slots<'a> {
                 (0..self.segments(chunk, side)).filter(|&it| self.restores(chunk, side, it));
             3 * self.segments(chunk, side) + restored.count()
         };
+        let reduces = |chunk| usize::from(self.plan.reduces_early) * self.segments(chunk, side);
+        let reduces: usize = own.clone().map(reduces).sum();
         let works: usize = own.map(works).sum();
-        (ends.count() + works) * self.microbatches
+        (ends.count() + works) * self.microbatches + reduces
     }
 
     /// All that an actor must have: receives, sends, then work, chunk by chunk.
@@ -120,11 +126,14 @@ impl<'a> Slots<'a> {
                 (0..self.segments(chunk, actor.1)).map(move |segment| (kind, chunk, segment))
             })
         });
-        channels.chain(segments).flat_map(move |(kind, first, second)| {
-            (0..self.microbatches).filter_map(move |microbatch| {
-                let instruction = kind(first, second, microbatch);
-                Some((self.find(actor, instruction)?, instruction))
-            })
-        })
+        let each = channels.chain(segments).flat_map(move |(kind, first, second)| {
+            (0..self.microbatches).map(move |microbatch| kind(first, second, microbatch))
+        });
+        let reduces = (0..self.plan.chunks.len()).flat_map(move |chunk| {
+            let segments = 0..self.segments(chunk, actor.1);
+            segments.map(move |segment| Instruction::Reduce { chunk, segment })
+        });
+        let all = each.chain(reduces);
+        all.filter_map(move |instruction| Some((self.find(actor, instruction)?, instruction)))
     }
 }

@@ -220,7 +220,9 @@ impl Machine<'_> {
                 return Some(());
             }
             Instruction::Receive { .. } | Instruction::Send { .. } => return Some(()),
-            Instruction::Restore { .. } | Instruction::Copy { .. } => return Some(()),
+            Instruction::Restore { .. } | Instruction::Copy { .. } | Instruction::Reduce { .. } => {
+                return Some(());
+            }
         };
         self.actors.get_mut(&actor)?.things.insert(thing, value);
         Some(())

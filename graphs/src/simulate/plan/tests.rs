@@ -51,6 +51,7 @@ fn flat(plan: &Plan, costs: &Costs) -> Prices {
         visits: visits.collect(),
         copies: Vec::new(),
         ways: ways.collect(),
+        reductions: Vec::new(),
         phases: vec![[Phase::default(); 2]; plan.mesh.pp],
         cores: None,
         model_flops: 1.0,
