@@ -3,14 +3,17 @@
 use graphs::{
     PlanSpec,
     address::Address,
-    cluster::{Device, Machine},
+    cluster::{Device, Link, Machine},
     memory::{Loads, Scan},
     mesh::Mesh,
-    spec::Zero,
+    overlap::{Carried, Travel},
+    plan::Plan,
+    schedule::{Interleaved, Schedule},
+    spec::{self, Zero},
 };
 use jobs::verify::first_difference;
 use ops::DType;
-use runtime::{Cluster, RunError, Setup};
+use runtime::{Cluster, RunError, Setup, trace::Recording};
 
 use crate::{memory, parity, small};
 
@@ -88,6 +91,42 @@ fn machine(device: u64) -> Machine {
     let (message, latency) = (0.0, 0.0);
     let (link, host, device) = (None, None, Some(device));
     Machine { cores: 2, core, message, latency, link, host, device, apart: false }
+}
+
+#[test]
+fn sums_that_leave_early_take_the_link_between_messages_and_change_no_bit() {
+    let interleaved = Interleaved { extra_warmup: 1, ..Interleaved::PLAIN };
+    let plain_spec = PlanSpec {
+        mesh: Mesh { pp: 2, vpp: 2, ep: 2, dp: 1 },
+        schedule: Some(Schedule::Interleaved1F1B(interleaved)),
+        ..PlanSpec::default()
+    };
+    let run = |overlap: Vec<spec::Overlap>, link: Option<Link>| {
+        let graph = small::graph(&small::decoder());
+        let plan = small::plan(&graph, &PlanSpec { overlap, ..plain_spec.clone() });
+        let machine = Some(Machine { link, ..machine(u64::MAX) });
+        let setup = Setup { machine, ..small::setup(graph, plan.clone()) };
+        let mut cluster = Cluster::start(setup, small::Numbers::new(64)).unwrap();
+        let losses: Vec<u64> = (0..2).map(|_| cluster.step().unwrap().loss.to_bits()).collect();
+        cluster.record();
+        let last = cluster.step().unwrap().loss.to_bits();
+        (losses, last, cluster.recording().unwrap(), plan)
+    };
+    let link = Link { each: 4e6, latency: 1e-4 };
+    let plain = run(Vec::new(), None);
+    let late = run(Vec::new(), Some(link));
+    let early = run(vec![spec::Overlap::ExpertAllToAll, spec::Overlap::GradReduce], Some(link));
+    for other in [&late, &early] {
+        assert_eq!((&plain.0, plain.1), (&other.0, other.1));
+    }
+    let sums = |(_, _, recording, plan): &(_, _, Recording, Plan)| {
+        let overlap = recording.overlap(plan);
+        overlap.whole.get(&Carried::Sums).copied().unwrap_or_default()
+    };
+    assert_eq!(sums(&plain), Travel::default(), "nothing takes a link");
+    // Without, a sum meets work only where the other actor of its rank is done later.
+    let (late, early) = (sums(&late), sums(&early));
+    assert!(late.exposed > 0.0 && early.part_hidden() > late.part_hidden(), "{late:?} {early:?}");
 }
 
 #[test]

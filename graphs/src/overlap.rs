@@ -42,7 +42,7 @@ impl Carried {
             Carried::Experts => "experts",
             Carried::Pipeline => "pipeline",
             Carried::Copies => "copies",
-            Carried::Sums => "gradient sums",
+            Carried::Sums => "sums",
         }
     }
 }

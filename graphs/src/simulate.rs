@@ -21,6 +21,7 @@ mod actor;
 mod chain;
 mod conditions;
 mod engine;
+mod link;
 mod outcome;
 mod plan;
 mod post;

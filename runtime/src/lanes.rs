@@ -15,7 +15,7 @@ use actix::{Actor, Addr, Arbiter, Context, Handler};
 use bytes::Bytes;
 use graphs::{
     address::Address,
-    cluster::{Link, Machine},
+    cluster::Machine,
     flight::{Batch, Lump},
     plan::{CopyStep, Plan},
 };
@@ -27,62 +27,9 @@ use crate::{
     post::{Connect, Post, Transport},
 };
 
-/// A message on its way to another rank.
-#[derive(actix::Message, Debug)]
-#[rtype(result = "()")]
-pub struct Parcel {
-    /// To whom.
-    pub to: Address,
-    /// What.
-    pub message: Message,
-    /// Bytes of its tensors.
-    pub bytes: u64,
-    /// When it was sent.
-    pub sent: Instant,
-}
+mod carrier;
 
-/// The communication lane of a rank: one message after the other, at the speed of its link.
-pub struct Carrier {
-    link: Link,
-    /// When the link is free.
-    free: Instant,
-    post: Option<Arc<Post>>,
-}
-
-impl Carrier {
-    /// A lane whose link is free.
-    pub fn new(link: Link) -> Self {
-        Carrier { link, free: Instant::now(), post: None }
-    }
-}
-
-impl Actor for Carrier {
-    type Context = Context<Self>;
-}
-
-impl Handler<Connect> for Carrier {
-    type Result = ();
-
-    fn handle(&mut self, Connect(post): Connect, _: &mut Context<Self>) {
-        self.post = Some(post);
-    }
-}
-
-impl Handler<Parcel> for Carrier {
-    type Result = ();
-
-    fn handle(&mut self, parcel: Parcel, _: &mut Context<Self>) {
-        let Parcel { to, mut message, bytes, sent } = parcel;
-        let begin = self.free.max(sent);
-        self.free = begin + Duration::from_secs_f64(bytes as f64 / self.link.each);
-        let arrival = self.free + Duration::from_secs_f64(self.link.latency);
-        wait_until(arrival);
-        message.note_travel((begin, arrival));
-        if let Some(post) = &self.post {
-            post.send(to, message);
-        }
-    }
-}
+pub use self::carrier::{Carrier, Parcel};
 
 /// Activations on their way to the host, or back.
 #[derive(actix::Message, Debug)]

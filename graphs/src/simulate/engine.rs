@@ -15,11 +15,14 @@ use crate::{
     simulate::{
         Conditions,
         actor::{self, Actor, NONE, Reason, actors},
+        link::Link,
         post::{Post, Sent, Taken},
         record::{self, Record, message, work},
     },
     timeline::{Cause, Kind, Wait},
 };
+
+mod links;
 
 /// Something that one event uses at a time.
 #[derive(Clone, Copy)]
@@ -44,7 +47,7 @@ pub(super) struct Engine<'a> {
     /// A device for each rank, or the cores that all share.
     devices: Vec<Shared>,
     /// The links of each rank: within the node, and the fabric.
-    links: Vec<[Shared; 2]>,
+    links: Vec<[Link; 2]>,
     /// The buses of each rank: to the host, and back.
     buses: Vec<[f64; 2]>,
     /// When copies that nobody has waited for yet are done: by actor, chunk, visit and microbatch.
@@ -92,7 +95,7 @@ impl<'a> Engine<'a> {
             actors,
             queue,
             devices: vec![FREE; prices.cores.unwrap_or(stages)],
-            links: vec![[FREE; 2]; copies * stages],
+            links: vec![[Link::FREE; 2]; copies * stages],
             buses: vec![[0.0; 2]; copies * stages],
             copies: BTreeMap::new(),
             post: Post::new(plan, copies),
@@ -107,6 +110,7 @@ impl<'a> Engine<'a> {
         while let Some(Reverse((_, actor))) = self.queue.pop() {
             self.go_on(actor as usize);
         }
+        self.send_last_sums();
         self.actors.iter().all(|actor| actor.at == self.program(actor).len())
     }
 
@@ -204,28 +208,6 @@ impl<'a> Engine<'a> {
         Flow::On
     }
 
-    /// Sends off gradients that are complete; nobody in the program waits for them.
-    fn reduce(&mut self, index: usize, instruction: Instruction) -> Flow {
-        let Instruction::Reduce { chunk, segment } = instruction else { return Flow::On };
-        let Actor { copy, stage, side, first, at, .. } = self.actors[index];
-        let way = self.prices.reductions[chunk][side as usize][segment];
-        let event = (copy * self.events + first + at) as u32;
-        if way.sender > 0.0 {
-            self.occupy(index, event, way.sender);
-        }
-        if let Some(task) = record::reduce(instruction).filter(|_| way.seconds() > 0.0) {
-            let start = self.transfer(index, event, way.occupies);
-            let end = start + way.seconds();
-            if end > self.reduced[stage].0 {
-                self.reduced[stage] = (end, event);
-            }
-            if copy == 0 {
-                self.ranks[stage].send(first + at, task, (start, end), None);
-            }
-        }
-        Flow::On
-    }
-
     /// Has an actor compute on its device, or on the core that is free first.
     fn occupy(&mut self, index: usize, event: u32, seconds: f64) -> (f64, f64) {
         let device = match self.prices.cores {
@@ -312,27 +294,6 @@ impl<'a> Engine<'a> {
             self.wake(peer, stage, side, ready, |it| it == wanted);
         }
         Flow::On
-    }
-
-    /// Takes the links that a message needs, when all are free; returns when that is.
-    fn transfer(&mut self, index: usize, event: u32, occupies: [f64; 2]) -> f64 {
-        let Actor { copy, stage, time, after, .. } = self.actors[index];
-        let links = &mut self.links[copy * self.plan.programs.len() + stage];
-        let (mut start, mut before) = (time, after);
-        for (link, _) in links.iter().zip(occupies).filter(|(_, seconds)| *seconds > 0.0) {
-            if link.free > start {
-                (start, before) = (link.free, link.last);
-            }
-        }
-        for (link, seconds) in links.iter_mut().zip(occupies) {
-            if seconds > 0.0 {
-                *link = Shared { free: start + seconds, last: event };
-            }
-        }
-        if before != event {
-            self.before[event as usize] = before;
-        }
-        start
     }
 
     fn note_send(&mut self, index: usize, channel: ChannelId, microbatch: usize, sent: Sent) {

@@ -112,19 +112,19 @@ fn plain(json: &Value) -> String {
 /// What travelled and how much of it was hidden, a line for each kind; nothing if nothing did.
 pub fn overlap(overlap: &Overlap) -> Vec<String> {
     let line = |(carried, whole): (&Carried, &Travel)| {
-        let percent = |of: &BTreeMap<Carried, Travel>| {
-            let part = of.get(carried).copied().unwrap_or_default().part_hidden();
-            format!("{:.1} %", 100.0 * part)
+        let percent = |of: &Travel| format!("{:.1} % hidden", 100.0 * of.part_hidden());
+        let part = |of: &BTreeMap<Carried, Travel>, when: &str| {
+            let there = of.get(carried).map(|it| format!(", {} {when}", percent(it)));
+            there.unwrap_or_default()
         };
         format!(
-            "{:<9} {} on its way, {} exposed: {} hidden, {} without the warm-up, {} in the steady \
-             phase",
+            "{:<9} {} on its way, {} exposed: {}{}{}",
             carried.name(),
             time(whole.hidden + whole.exposed),
             time(whole.exposed),
-            percent(&overlap.whole),
-            percent(&overlap.warm),
-            percent(&overlap.steady),
+            percent(whole),
+            part(&overlap.warm, "without the warm-up"),
+            part(&overlap.steady, "in the steady phase"),
         )
     };
     overlap.whole.iter().map(line).collect()
