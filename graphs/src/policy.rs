@@ -88,7 +88,7 @@ pub struct Fp8 {
     /// Classes of tensors.
     pub tensors: Vec<Stored>,
     /// Rows and columns that share a scale: 1 and 128, as K2 has it.
-    #[serde(default = "tile")]
+    #[serde(default = "tile", skip_serializing_if = "is_usual")]
     pub tile: (usize, usize),
 }
 
@@ -97,6 +97,10 @@ pub const TILE: (usize, usize) = (1, 128);
 
 fn tile() -> (usize, usize) {
     TILE
+}
+
+fn is_usual(tile: &(usize, usize)) -> bool {
+    *tile == TILE
 }
 
 /// Tensors that a policy names.

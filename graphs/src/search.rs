@@ -1,11 +1,18 @@
-//! A search for better plans: meshes, schedules, microbatches and credits, priced and compared.
+//! A search for better plans: meshes, schedules, microbatches, policies and credits, priced and
+//! compared.
 //!
-//! It walks in three rounds, each the same on every machine. First every mesh and microbatch is
-//! tried under one schedule, by a short step; then the best meshes under every schedule, by a
-//! short step; last the best of those, with more and fewer credits, by the whole step.
+//! It walks in rounds, each the same on every machine. First every mesh and microbatch is tried
+//! under one schedule, by a short step; then the best meshes under every schedule, by a short step;
+//! last the best of those, with more and fewer credits, by the whole step. If policies are to be
+//! varied, a plan that does not fit is also tried with all that saves memory, and before the last
+//! round the best of the single changes of the first plan becomes the first, until none is better.
 
-use crate::spec::{Credits, PlanSpec};
+use crate::{
+    mesh::Mesh,
+    spec::{Credits, PlanSpec},
+};
 
+mod policies;
 mod space;
 
 pub use crate::search::space::Space;
@@ -100,6 +107,8 @@ pub struct Reach {
     pub meshes: usize,
     /// Plans that are priced by the whole step.
     pub finalists: usize,
+    /// Whether policies are varied: recompute, offload, ZeRO, overlap; what changes no bit.
+    pub policies: bool,
 }
 
 /// All candidates, the best first.
@@ -109,21 +118,33 @@ pub struct Found {
     pub candidates: Vec<Candidate>,
 }
 
+/// Most steps downhill.
+const STEPS: usize = 12;
+
 /// Searches a space.
 pub fn search(space: &Space, pricing: &impl Pricing, reach: Reach) -> Found {
     let rough = |spec: PlanSpec| {
-        let verdict = Verdict::new(pricing.roughly(&spec), reach.limit);
-        Candidate { spec, verdict, is_exact: false }
+        let first = roughly(pricing, reach, spec);
+        let again = (reach.policies && matches!(first.verdict, Verdict::TooBig(_)))
+            .then(|| roughly(pricing, reach, policies::lean(&first.spec)));
+        [Some(first), again].into_iter().flatten()
     };
-    let mut meshes: Vec<Candidate> = space.meshes().into_iter().map(rough).collect();
+    let mut meshes: Vec<Candidate> = space.meshes().into_iter().flat_map(rough).collect();
     sort(&mut meshes);
-    let (best, rest) = meshes.split_at(reach.meshes.min(meshes.len()));
-    let mut candidates: Vec<Candidate> = best
-        .iter()
-        .flat_map(|it| space.scheduled(it.spec.mesh, it.spec.microbatch))
-        .map(rough)
-        .collect();
+    let mut tried: Vec<(Mesh, usize)> = Vec::new();
+    for Candidate { spec, .. } in &meshes {
+        let mesh = (Mesh { vpp: 1, ..spec.mesh }, spec.microbatch);
+        if tried.len() < reach.meshes && !tried.contains(&mesh) {
+            tried.push(mesh);
+        }
+    }
+    let scheduled = tried.iter().flat_map(|&(mesh, unit)| space.scheduled(mesh, unit));
+    let mut candidates: Vec<Candidate> = scheduled.flat_map(rough).collect();
     sort(&mut candidates);
+    if reach.policies {
+        go_downhill(pricing, reach, &mut candidates);
+    }
+    meshes.retain(|it| candidates.iter().all(|other| other.spec != it.spec));
     let finalists = candidates.drain(..reach.finalists.min(candidates.len()));
     let exact = |spec: PlanSpec| {
         let verdict = Verdict::new(pricing.exactly(&spec), reach.limit);
@@ -139,8 +160,29 @@ pub fn search(space: &Space, pricing: &impl Pricing, reach: Reach) -> Found {
         sort(&mut found);
     }
     found.extend(candidates);
-    found.extend(rest.iter().cloned());
+    found.extend(meshes);
     Found { candidates: found }
+}
+
+/// Adds the plans that differ from the first in a single policy, by a short step, and so on from
+/// the best of them, until none is better.
+fn go_downhill(pricing: &impl Pricing, reach: Reach, found: &mut Vec<Candidate>) {
+    for _ in 0..STEPS {
+        let Some(first) = found.first().map(|it| it.spec.clone()) else { return };
+        let new = policies::changes(&first).into_iter();
+        let new = new.filter(|spec| found.iter().all(|it| it.spec != *spec));
+        let new: Vec<Candidate> = new.map(|spec| roughly(pricing, reach, spec)).collect();
+        found.extend(new);
+        sort(found);
+        if found.first().is_none_or(|it| it.spec == first) {
+            return;
+        }
+    }
+}
+
+fn roughly(pricing: &impl Pricing, reach: Reach, spec: PlanSpec) -> Candidate {
+    let verdict = Verdict::new(pricing.roughly(&spec), reach.limit);
+    Candidate { spec, verdict, is_exact: false }
 }
 
 /// The best first; equals keep their order.
@@ -166,7 +208,7 @@ impl Found {
     }
 
     /// The candidates that differ from a plan in one thing only: mesh, virtual stages, microbatch,
-    /// schedule or credits.
+    /// schedule, credits or a policy.
     pub fn neighbours(&self, spec: &PlanSpec) -> Vec<&Candidate> {
         let differences = |other: &PlanSpec| {
             let (a, b) = (other.mesh, spec.mesh);
@@ -177,7 +219,8 @@ impl Found {
                 other.microbatch != spec.microbatch,
                 other.credits != spec.credits,
             ];
-            differs.into_iter().filter(|&it| it).count()
+            let others = policies::differences(other, spec);
+            differs.into_iter().filter(|&it| it).count() + others
         };
         self.candidates.iter().filter(|candidate| differences(&candidate.spec) == 1).collect()
     }
@@ -205,11 +248,17 @@ mod tests {
                 Credits::Fixed(credits) => credits,
             };
             let seconds = (10 * pp + spec.mesh.vpp) as f64 / unit as f64 - 0.01 * slack as f64;
-            Ok(Price { seconds, bytes: (100 * unit / pp + slack) as u64 })
+            let saved = 1 + spec.recompute.len() as u64;
+            let seconds = seconds + 0.5 * spec.recompute.len() as f64;
+            Ok(Price { seconds, bytes: (100 * unit / pp + slack) as u64 / saved })
         }
     }
 
     fn found(limit: u64) -> Found {
+        varied(limit, false)
+    }
+
+    fn varied(limit: u64, policies: bool) -> Found {
         let space = Space {
             ranks: 8,
             sequences: 64,
@@ -218,7 +267,7 @@ mod tests {
             microbatches: vec![1, 2],
             like: PlanSpec::default(),
         };
-        search(&space, &Toy, Reach { limit, meshes: 4, finalists: 6 })
+        search(&space, &Toy, Reach { limit, meshes: 4, finalists: 6, policies })
     }
 
     #[test]
@@ -231,6 +280,23 @@ mod tests {
         let all = found(101);
         let least = all.candidates.iter().filter(fits).filter_map(|it| it.verdict.price());
         assert_eq!(least.map(|it| it.seconds).fold(f64::MAX, f64::min), price.seconds);
+    }
+
+    #[test]
+    fn policies_make_room_for_what_is_faster_and_no_more_room_than_that_needs() {
+        let (plain, varied) = (found(60), varied(60, true));
+        let first = |found: &Found| found.candidates[0].clone();
+        let seconds = |it: &Candidate| it.verdict.price().unwrap().seconds;
+        assert!(seconds(&first(&varied)) < seconds(&first(&plain)));
+        let Candidate { spec, verdict, .. } = first(&varied);
+        assert!(matches!(verdict, Verdict::Fits(_)), "{verdict:?}");
+        assert!(!spec.recompute.is_empty());
+        let one_fewer = PlanSpec { recompute: spec.recompute[1..].to_vec(), ..spec };
+        assert!(Toy.exactly(&one_fewer).unwrap().bytes > 60, "{one_fewer:?}");
+        for (at, candidate) in varied.candidates.iter().enumerate() {
+            let same = |it: &Candidate| it.spec == candidate.spec;
+            assert!(!varied.candidates[..at].iter().any(same), "{candidate:?} twice");
+        }
     }
 
     #[test]

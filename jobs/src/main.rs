@@ -209,6 +209,7 @@ fn searched(asked: SearchArguments, json: bool) -> Result<String, Ended> {
         limit: asked.limit.map(|limit| limit.0),
         microbatches: asked.microbatches.into_iter().map(NonZeroUsize::get).collect(),
         meshes: asked.meshes.get(),
+        policies: asked.policies,
         top: asked.top.get(),
         profile: asked.profile,
         output: asked.output,

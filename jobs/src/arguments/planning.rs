@@ -95,6 +95,10 @@ pub struct SearchArguments {
     /// Meshes that are tried under every schedule.
     #[arg(long, default_value = "6")]
     pub meshes: NonZeroUsize,
+    /// Vary what saves memory or hides messages, too: recompute, offload, ZeRO, overlap; never what
+    /// changes numbers.
+    #[arg(long)]
+    pub policies: bool,
     /// Plans to show.
     #[arg(long, default_value = "5")]
     pub top: NonZeroUsize,

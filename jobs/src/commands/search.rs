@@ -42,6 +42,8 @@ pub struct Asked {
     pub microbatches: Vec<usize>,
     /// Meshes that are tried under every schedule.
     pub meshes: usize,
+    /// Whether what saves memory or hides messages is varied too.
+    pub policies: bool,
     /// Plans that are shown.
     pub top: usize,
     /// File that `troupe measure` wrote.
@@ -63,7 +65,8 @@ pub fn search(loaded: &Loaded, asked: &Asked, as_json: bool) -> Result<String, F
     let ranks = asked.ranks.or(cluster.ranks()).unwrap_or(loaded.plan.mesh.ranks());
     let expected = job.expect.max_memory.map(|it| it.0);
     let limit = asked.limit.or(expected).unwrap_or(cluster.memory(ranks));
-    let reach = Reach { limit, meshes: asked.meshes, finalists: 3 * asked.top };
+    let reach =
+        Reach { limit, meshes: asked.meshes, finalists: 3 * asked.top, policies: asked.policies };
     let space = space(loaded, ranks, &asked.microbatches);
     let found = search_space(&space, &pricing, reach);
     let own = pricing.exactly(job.plan());

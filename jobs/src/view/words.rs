@@ -6,6 +6,7 @@ use graphs::{
     PlanSpec,
     mesh::Mesh,
     overlap::{Carried, Overlap, Travel},
+    policy::{Activations, Recompute},
     schedule::Schedule,
     spec::{Credits, Zero},
     timeline::Cause,
@@ -55,23 +56,42 @@ pub fn short(spec: &PlanSpec) -> String {
         Zero::Owners => "",
         Zero::Stage1 => " zero Stage1",
     };
-    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}{zero}")
+    let policies = policies(spec);
+    format!("pp {pp} x {vpp}  ep {ep}  dp {dp}{unit}  {schedule}{credits}{zero}{policies}")
 }
 
-/// A plan as a file that `--plan` takes.
+/// What a plan does with activations and messages, in a few words.
+fn policies(spec: &PlanSpec) -> String {
+    let policies = spec.policies();
+    let recompute = match spec.recompute.len() {
+        0 => String::new(),
+        all if all == Recompute::ALL.len() => " recompute all".into(),
+        _ => format!(" recompute {:?}", spec.recompute),
+    };
+    let store = if policies.stores_nothing() { "" } else { " fp8" };
+    let offload = match policies.offloads() {
+        Some(Activations { stored: true, .. }) => " offload all",
+        Some(_) => " offload",
+        None => "",
+    };
+    let states = match spec.offload_states {
+        0.0 => String::new(),
+        part => format!(" states {part} on the host"),
+    };
+    let overlap: String = spec.overlap.iter().map(|it| format!(" {it:?}")).collect();
+    recompute + store + offload + &states + &overlap
+}
+
+/// A plan as a file that `--plan` takes; the schedule stands there even where it is the usual one.
 pub fn plan(spec: &PlanSpec) -> String {
+    let spec = PlanSpec { schedule: Some(spec.schedule()), ..spec.clone() };
     let Mesh { pp, vpp, ep, dp } = spec.mesh;
     let mut text = format!("(\n    mesh: (pp: {pp}, vpp: {vpp}, ep: {ep}, dp: {dp}),\n");
-    text += &format!("    microbatch: {},\n", spec.microbatch);
-    text += &format!("    stages: {},\n", variant(&spec.stages));
-    text += &format!("    schedule: {},\n", variant(&spec.schedule()));
-    if let Some(when) = &spec.weight_grad {
-        text += &format!("    weight_grad: {},\n", variant(when));
+    let json = serde_json::to_value(&spec).expect("plans are plain data");
+    for (name, value) in json.as_object().into_iter().flatten().filter(|it| it.0 != "mesh") {
+        text += &format!("    {name}: {},\n", variant(value));
     }
-    text += &format!("    credits: {},\n", variant(&spec.credits));
-    text += &format!("    communicators: {},\n", variant(&spec.communicators));
-    text += &format!("    zero: {},\n)\n", variant(&spec.zero));
-    text
+    text + ")\n"
 }
 
 /// A value of an enum as a job file writes it.
@@ -132,10 +152,27 @@ pub fn overlap(overlap: &Overlap) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use graphs::schedule::Interleaved;
+    use graphs::{
+        policy::{Offload, Store},
+        schedule::Interleaved,
+        spec::{Overlap as Hidden, WeightGrad},
+    };
 
     use super::*;
     use crate::{Request, load};
+
+    fn with_policies() -> PlanSpec {
+        let stored = Activations { stored: true, ..Activations::default() };
+        PlanSpec {
+            overlap: vec![Hidden::ExpertAllToAll, Hidden::GradReduce],
+            recompute: Recompute::ALL.to_vec(),
+            store: Some(Store::k2()),
+            offload: Some(Offload::Activations(stored)),
+            offload_states: 0.5,
+            weight_grad: Some(WeightGrad::Late(2)),
+            ..PlanSpec::default()
+        }
+    }
 
     #[test]
     fn a_written_plan_is_read_as_the_same_plan() {
@@ -148,8 +185,9 @@ mod tests {
             let mesh = Mesh { pp: 2, vpp, ep: 2, dp: 1 };
             let credits = Credits::Least { slack: at % 3 };
             let zero = [Zero::Owners, Zero::Stage1][at % 2];
+            let policies = if at % 3 == 0 { PlanSpec::default() } else { with_policies() };
             let schedule = Some(schedule);
-            let spec = PlanSpec { mesh, schedule, credits, zero, ..PlanSpec::default() };
+            let spec = PlanSpec { mesh, schedule, credits, zero, ..policies };
             let path = folder.path().join(format!("{at}.ron"));
             std::fs::write(&path, plan(&spec)).unwrap();
             let file = path.display().to_string();
