@@ -30,7 +30,7 @@ mod hosted;
 
 pub use self::{
     exchange::{Exchange, exchanged},
-    hosted::{hosted, kept_bytes},
+    hosted::{Hosted, hosted, kept_bytes},
 };
 
 /// The actors that share a parameter.

@@ -1,8 +1,10 @@
 //! What all actors of a cluster know from the start.
 
-use std::collections::BTreeSet;
-
-use graphs::{address::Address, model::ModelGraph, plan::Plan, share::Share};
+use graphs::{
+    model::ModelGraph,
+    plan::Plan,
+    share::{Hosted, Share},
+};
 use ops::{Context, DType, optim::Optimizer};
 
 use crate::{arena::Arenas, board::Board, pace::Pace};
@@ -16,8 +18,8 @@ pub struct Brief {
     pub graph: ModelGraph,
     /// Holders, owner and slices of each parameter.
     pub shares: Vec<Share>,
-    /// Slices whose masters and states live on the host, by parameter and holder.
-    pub hosted: BTreeSet<(usize, Address)>,
+    /// Slices whose masters and states live on the host.
+    pub hosted: Hosted,
     /// Bytes a second between a rank and its host, if a bus is emulated.
     pub bus: Option<f64>,
     /// Update rules and their settings.

@@ -49,7 +49,7 @@ impl Holdings {
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
             let rows = share.slice(position);
-            let on_host = brief.hosted.contains(&(index, me));
+            let on_host = brief.hosted.contains(index, me);
             let owned = (!rows.is_empty()).then(|| Owned { on_host, ..initial.owned(index, rows) });
             let is_trained = parameter.spec.rule != Rule::Balance;
             let lanes = vec![None; lanes];

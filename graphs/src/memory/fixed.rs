@@ -27,7 +27,7 @@ pub(super) fn all_fixed(
             let (fixed, reserve) = &mut all[address.index(&plan.mesh)];
             fixed.parameters += (parameter.elements() * parameter.format(precision).size()) as u64;
             let (masters, states) = kept_bytes(parameter, share.slice(holder).len(), optimizer);
-            match hosted.contains(&(number, *address)) {
+            match hosted.contains(number, *address) {
                 true => fixed.host += masters + states,
                 false => {
                     fixed.masters += masters;

@@ -23,13 +23,37 @@ pub fn kept_bytes(parameter: &Parameter, rows: usize, optimizer: &Optimizer) -> 
     (bytes(rows * parameter.columns()), bytes(states))
 }
 
-/// Slices, by parameter and holder, whose masters and states live on the host: of each actor, in
-/// the order of the model, as many as its part of the bytes allows.
-pub fn hosted(
-    plan: &Plan,
-    graph: &ModelGraph,
-    optimizer: &Optimizer,
-) -> BTreeSet<(usize, Address)> {
+/// Slices whose masters and states live on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Hosted {
+    /// None of them.
+    Nothing,
+    /// All of them.
+    Everything,
+    /// Those of some parameters at some holders.
+    Some(BTreeSet<(usize, Address)>),
+}
+
+impl Hosted {
+    /// Whether the slice of a parameter at a holder lives on the host.
+    pub fn contains(&self, parameter: usize, holder: Address) -> bool {
+        match self {
+            Hosted::Nothing => false,
+            Hosted::Everything => true,
+            Hosted::Some(slices) => slices.contains(&(parameter, holder)),
+        }
+    }
+}
+
+/// Finds the slices whose masters and states live on the host: of each actor, in the order of the
+/// model, as many as its part of the bytes allows.
+pub fn hosted(plan: &Plan, graph: &ModelGraph, optimizer: &Optimizer) -> Hosted {
+    if plan.offload_states == 0.0 {
+        return Hosted::Nothing;
+    }
+    if plan.offload_states == 1.0 {
+        return Hosted::Everything;
+    }
     let mut by_actor: BTreeMap<Address, Vec<(usize, u64)>> = BTreeMap::new();
     for (number, share) in shares(plan, graph).iter().enumerate() {
         for (holder, rows) in share.slices() {
@@ -49,5 +73,5 @@ pub fn hosted(
             }
         }
     }
-    hosted
+    Hosted::Some(hosted)
 }
