@@ -15,6 +15,8 @@ mod dot;
 pub mod isa;
 mod lines;
 mod packed;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod strip;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::{mem::MaybeUninit, ops::Range};
 use half::bf16;
 
 pub use self::packed::Packed;
+pub(crate) use self::transpose::transposed;
 use self::{isa::Isa, walk::Area};
 use crate::number::Number;
 

@@ -7,7 +7,7 @@ use kernels::{
     adamw,
     attention::{self, Cache, Gradients, Heads, Inputs, Scratch},
     cross_entropy::{LogSums, gradient},
-    gemm::{Matrix, MatrixMut, Output, multiply, product},
+    gemm::{Matrix, MatrixMut, Output, Packed, multiply, product},
     newton_schulz::newton_schulz,
     number::Number,
     reduce, rms_norm,
@@ -33,6 +33,7 @@ pub(crate) fn all() -> Vec<Case> {
     let mut all = Vec::new();
     all.extend(products::<f32>("F32"));
     all.extend(products::<bf16>("BF16"));
+    all.extend(writing::<bf16>("BF16"));
     all.extend(elementwise::<f32>("F32"));
     all.extend(elementwise::<bf16>("BF16"));
     all.extend(attentions::<f32>("F32"));
@@ -77,6 +78,30 @@ fn products<N: Number>(format: &str) -> Vec<Case> {
         all.push(case::<N>(&format!("{name}: dw += dy^T x"), format, flops, bytes, move || {
             let to = MatrixMut::new(&mut dw, o, i);
             product(to, Output::Add, 1.0, matrix(&dy, t, o).transposed(), matrix(&x, t, i));
+        }));
+    }
+    all
+}
+
+/// A token of some texts: packed weights that no second cache holds, and few rows.
+fn writing<N: Number>(format: &str) -> Vec<Case> {
+    let mut all = Vec::new();
+    for (name, experts, rows, i, o) in [
+        ("128 packed experts of 8 rows", 128, 8, HIDDEN, EXPERT),
+        ("packed head, 32 rows", 1, 32, HIDDEN, 4096),
+    ] {
+        let x = random::<N>(rows * i);
+        let packed: Vec<Packed> = (0..experts)
+            .map(|_| Packed::new(matrix(&random::<N>(o * i), o, i).transposed()))
+            .collect();
+        let flops = 2 * experts * rows * i * o;
+        let bytes = size_of::<N>() * experts * i * o;
+        let mut y = vec![0.0_f32; rows * o];
+        all.push(case::<N>(name, format, flops, bytes, move || {
+            for w in &packed {
+                let y = MatrixMut::new(&mut y, rows, o);
+                product(y, Output::Write, 1.0, matrix(&x, rows, i), w);
+            }
         }));
     }
     all

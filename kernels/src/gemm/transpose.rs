@@ -85,20 +85,88 @@ unsafe fn square(from: *const u8, stride: usize, to: *mut u32, to_stride: usize)
     }
 }
 
+/// The transpose of a `[rows, cols]` matrix.
+///
+/// # Panics
+///
+/// If there are not so many values.
+pub(crate) fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    /// A side of the squares that stay in the cache.
+    const SIDE: usize = 32;
+    assert_eq!(values.len(), rows * cols, "values of a [{rows}, {cols}]");
+    let mut out = vec![0.0_f32; values.len()];
+    let to: &mut [u32] = bytemuck::cast_slice_mut(&mut out);
+    for top in (0..rows).step_by(SIDE) {
+        for left in (0..cols).step_by(SIDE) {
+            let (height, width) = (SIDE.min(rows - top), SIDE.min(cols - left));
+            let from = &values[top * cols + left..];
+            turn(from, cols, height, width, &mut to[left * rows + top..], rows);
+        }
+    }
+    out
+}
+
 /// Copies what stands below the diagonal of a square matrix above it.
-pub(super) fn mirror<T: Copy>(c: &mut [T], n: usize) {
-    const SIDE: usize = 16;
+pub(super) fn mirror<T: Pod>(c: &mut [T], n: usize) {
+    /// A side of the squares that are turned at a time.
+    const SIDE: usize = 8;
+    assert_eq!(c.len(), n * n, "values of a square of side {n}");
     for top in (0..n).step_by(SIDE) {
-        for left in (0..=top).step_by(SIDE) {
-            for row in top..n.min(top + SIDE) {
-                for col in left..row.min(left + SIDE) {
-                    c[col * n + row] = c[row * n + col];
-                }
+        let height = SIDE.min(n - top);
+        for left in (0..top).step_by(SIDE) {
+            let square: [[T; SIDE]; SIDE] = std::array::from_fn(|row| {
+                let from = (top + row.min(height - 1)) * n + left;
+                *c[from..].first_chunk().expect("left of the diagonal are whole squares")
+            });
+            let square = turned(square);
+            for (row, from) in square.iter().enumerate() {
+                c[(left + row) * n + top..][..height].copy_from_slice(&from[..height]);
+            }
+        }
+        for row in top..top + height {
+            for col in top..row {
+                c[col * n + row] = c[row * n + col];
             }
         }
     }
 }
 
+/// A square turned about its diagonal.
+#[inline(always)]
+fn turned<T: Pod>(rows: [[T; 8]; 8]) -> [[T; 8]; 8] {
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() == 2 {
+        let rows: [[u16; 8]; 8] = bytemuck::cast(rows);
+        return bytemuck::cast(turned_pairs(rows));
+    }
+    std::array::from_fn(|col| std::array::from_fn(|row| rows[row][col]))
+}
+
+/// As [`turned`]: three times, the first half of all numbers is interleaved with the second, which
+/// turns the bits of every place by one.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn turned_pairs(rows: [[u16; 8]; 8]) -> [[u16; 8]; 8] {
+    use std::arch::x86_64::{_mm_unpackhi_epi16 as high, _mm_unpacklo_epi16 as low};
+    let mut rows: [std::arch::x86_64::__m128i; 8] = bytemuck::cast(rows);
+    for _ in 0..3 {
+        let [a, b, c, d, e, f, g, h] = rows;
+        // SAFETY: the instructions belong to every x86-64.
+        rows = unsafe {
+            [
+                low(a, e),
+                high(a, e),
+                low(b, f),
+                high(b, f),
+                low(c, g),
+                high(c, g),
+                low(d, h),
+                high(d, h),
+            ]
+        };
+    }
+    bytemuck::cast(rows)
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,11 +199,26 @@ mod tests {
 
     #[test]
     fn a_mirrored_matrix_is_symmetric() {
-        for n in [1, 16, 37] {
-            let mut c: Vec<f32> = (0..n * n).map(|at| at as f32).collect();
+        fn check<T: Pod + PartialEq + std::fmt::Debug>(n: usize, number: fn(usize) -> T) {
+            let mut c: Vec<T> = (0..n * n).map(number).collect();
             mirror(&mut c, n);
             for (row, col) in (0..n * n).map(|at| (at / n, at % n)) {
-                assert_eq!(c[row * n + col], (row.max(col) * n + row.min(col)) as f32);
+                assert_eq!(c[row * n + col], number(row.max(col) * n + row.min(col)), "{n}");
+            }
+        }
+        for n in [1, 7, 8, 16, 37, 64] {
+            check(n, |at| at as f32);
+            check(n, |at| at as u16);
+        }
+    }
+
+    #[test]
+    fn a_transpose_has_rows_for_columns() {
+        for (rows, cols) in [(1, 1), (3, 50), (64, 33), (0, 4)] {
+            let values: Vec<f32> = (0..rows * cols).map(|at| at as f32).collect();
+            let turned = transposed(&values, rows, cols);
+            for (row, col) in (0..rows * cols).map(|at| (at / cols, at % cols)) {
+                assert_eq!(turned[col * rows + row], values[row * cols + col]);
             }
         }
     }
