@@ -1,9 +1,9 @@
 //! The exponential as a polynomial, because softmax and SiLU spend most of their time in it.
 //!
 //! `exp(x) = 2^n * exp(r)` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`; the polynomial is
-//! that of Moshier's Cephes library. The relative error is below 2e-7 (a test measures it). Products
-//! and sums are fused, which is exact arithmetic and so the same on every processor: those without
-//! the instruction call a slow function.
+//! that of Moshier's Cephes library. The relative error is below 2e-7 (a test measures it).
+//! Products and sums are fused, which rounds once and so the same on every processor: those
+//! without the instruction call a slow function.
 
 /// Beyond this, `2^n` is infinity and everything is.
 const LARGEST: f32 = 89.0;

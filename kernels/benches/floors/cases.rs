@@ -104,6 +104,21 @@ fn writing<N: Number>(format: &str) -> Vec<Case> {
             }
         }));
     }
+    let (experts, rows, i, o) = (64, 32, 512, 256);
+    let all_w: Vec<Vec<N>> = (0..experts).map(|_| random::<N>(i * o)).collect();
+    let (x, dy) = (random::<N>(rows * i), random::<N>(rows * o));
+    let (flops, bytes) = (2 * experts * rows * i * o, size_of::<N>() * experts * i * o);
+    let own = all_w.clone();
+    all.push(case::<N>("64 experts of 32 rows: y = x w^T", format, flops, bytes, move || {
+        for w in &own {
+            drop(black_box(multiply::<N>(matrix(&x, rows, i), matrix(w, o, i).transposed())));
+        }
+    }));
+    all.push(case::<N>("64 experts of 32 rows: dx = dy w", format, flops, bytes, move || {
+        for w in &all_w {
+            drop(black_box(multiply::<N>(matrix(&dy, rows, o), matrix(w, o, i))));
+        }
+    }));
     all
 }
 
@@ -114,15 +129,14 @@ fn matrix<N: Number>(values: &[N], rows: usize, cols: usize) -> Matrix<'_> {
 fn elementwise<N: Number>(format: &str) -> Vec<Case> {
     let size = size_of::<N>() * ELEMENTS;
     let (a, b, c) = (random::<N>(ELEMENTS), random::<N>(ELEMENTS), random::<N>(ELEMENTS));
-    let (mut y, mut z) = (a.clone(), a.clone());
     let mut all = Vec::new();
     let (gate, up) = (a.clone(), b.clone());
     all.push(case::<N>("swiglu forward", format, 0, 3 * size, move || {
-        swiglu::forward(&gate, &up, black_box(&mut y));
+        drop(black_box(swiglu::forward(&gate, &up)));
     }));
-    let (gate, up, dy, mut dgate) = (a.clone(), b.clone(), c.clone(), a.clone());
+    let (gate, up, dy) = (a.clone(), b.clone(), c);
     all.push(case::<N>("swiglu backward", format, 0, 5 * size, move || {
-        swiglu::backward(&gate, &up, &dy, black_box(&mut dgate), black_box(&mut z));
+        drop(black_box(swiglu::backward(&gate, &up, &dy)));
     }));
     let (x, w, mut y) = (a.clone(), random::<f32>(HIDDEN), a.clone());
     let mut rstd = vec![0.0; ELEMENTS / HIDDEN];
