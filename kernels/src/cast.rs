@@ -28,10 +28,14 @@ vectorised! {
     }
 
     /// Rounds to nearest, ties to even; infinities and NaN stay what they are.
-    pub fn narrow(wide: &[f32], narrow: &mut [bf16]) {
-        for (narrow, wide) in narrow.iter_mut().zip(wide) {
-            *narrow = rounded(*wide);
+    pub fn narrow(wide: &[f32]) -> Vec<bf16> {
+        let mut narrow = Vec::with_capacity(wide.len());
+        for (narrow, wide) in narrow.spare_capacity_mut()[..wide.len()].iter_mut().zip(wide) {
+            narrow.write(rounded(*wide));
         }
+        // SAFETY: both are as long, so each element was written.
+        unsafe { narrow.set_len(wide.len()) };
+        narrow
     }
 
     /// Rounds as [`narrow`] does, in place.
@@ -53,8 +57,7 @@ mod tests {
         let random = (0..50_000).map(|i| f32::from_bits(crate::random::bits(9, i) as u32));
         let mut wide: Vec<f32> =
             special.into_iter().chain(random.filter(|x| !x.is_nan())).collect();
-        let mut rounded = vec![bf16::ZERO; wide.len()];
-        narrow(&wide, &mut rounded);
+        let rounded = narrow(&wide);
         let mut back = vec![0.0; wide.len()];
         widen(&rounded, &mut back);
         for ((wide, rounded), back) in wide.iter().zip(&rounded).zip(&back) {
@@ -67,8 +70,6 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
-        let mut rounded = [bf16::ZERO];
-        narrow(&[f32::from_bits(0x7F80_0001)], &mut rounded);
-        assert!(rounded[0].is_nan());
+        assert!(narrow(&[f32::from_bits(0x7F80_0001)])[0].is_nan());
     }
 }

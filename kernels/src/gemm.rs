@@ -15,6 +15,8 @@ mod dot;
 pub mod isa;
 mod lines;
 mod packed;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod strip;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::{mem::MaybeUninit, ops::Range};
 use half::bf16;
 
 pub use self::packed::Packed;
+pub(crate) use self::transpose::transposed;
 use self::{isa::Isa, walk::Area};
 use crate::number::Number;
 
@@ -259,6 +262,28 @@ pub fn product<'b>(
     let started = time::start();
     walk::product(Isa::best(), Area::Whole, c, output, alpha, a, b.into());
     time::stop(started);
+}
+
+/// Adds `a b` to the rows of a sum that begin at element `at`, or appends them where it ends there.
+///
+/// So a sum begins with its first product, and nobody writes zeros before it. A product is the
+/// same whether it is written or added to zero, but for a zero below zero.
+///
+/// # Panics
+///
+/// If the sum neither ends at `at` nor has all of the rows, or the extents do not fit each other.
+pub fn accumulate(sum: &mut Vec<f32>, at: usize, a: Matrix<'_>, b: Matrix<'_>) {
+    let (rows, cols) = (a.layout.rows, b.layout.cols);
+    if sum.len() > at {
+        return product(MatrixMut::new(&mut sum[at..], rows, cols), Output::Add, 1.0, a, b);
+    }
+    assert_eq!(sum.len(), at, "a sum goes on where it ends");
+    sum.reserve(rows * cols);
+    let values = ValuesMut::NewF32(&mut sum.spare_capacity_mut()[..rows * cols]);
+    let layout = Layout::checked(rows, cols, cols, rows * cols);
+    product(MatrixMut { values, layout }, Output::Write, 1.0, a, b);
+    // SAFETY: a product that is written writes each of its elements, which follow those before.
+    unsafe { sum.set_len(at + rows * cols) };
 }
 
 /// As [`product`], of which the caller knows that it is symmetric: half of the work, the same bits.

@@ -3,7 +3,7 @@
 //! Coefficients and order of Keller Jordan's Muon, as in Moonlight, arXiv:2502.16982, section 2.1.
 
 use crate::{
-    gemm::{Matrix, Output, product, symmetric_product},
+    gemm::{Matrix, Output, product, symmetric_product, transposed},
     number::Number,
     reduce::{scaled, sum_of_squares},
 };
@@ -45,22 +45,6 @@ pub fn newton_schulz<N: Number>(g: &[f32], rows: usize, cols: usize, steps: usiz
 
 fn oriented(g: &[f32], rows: usize, cols: usize) -> std::borrow::Cow<'_, [f32]> {
     if rows > cols { transposed(g, rows, cols).into() } else { g.into() }
-}
-
-/// The transpose of a `[rows, cols]` matrix, in square blocks that stay in the cache.
-fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    const BLOCK: usize = 32;
-    let mut out = vec![0.0; values.len()];
-    for top in (0..rows).step_by(BLOCK) {
-        for left in (0..cols).step_by(BLOCK) {
-            for row in top..rows.min(top + BLOCK) {
-                for col in left..cols.min(left + BLOCK) {
-                    out[col * rows + row] = values[row * cols + col];
-                }
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

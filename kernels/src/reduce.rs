@@ -28,12 +28,6 @@ pub(crate) fn sum_of<A: Number, B: Number>(
     b: &[B],
     term: impl Fn(f32, f32) -> f32,
 ) -> f32 {
-    join(partial(a, b, term), |a, b| a + b)
-}
-
-/// The partial sums, one in each lane.
-#[inline(always)]
-fn partial<A: Number, B: Number>(a: &[A], b: &[B], term: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
@@ -45,16 +39,37 @@ fn partial<A: Number, B: Number>(a: &[A], b: &[B], term: impl Fn(f32, f32) -> f3
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
         *lane += term(a.wide(), b.wide());
     }
+    join(lanes, |a, b| a + b)
+}
+
+/// `sum_i a[i] * b[i]` with fused steps, for use inside of loops that are already compiled wide.
+#[inline(always)]
+pub(crate) fn fused_dot(a: &[f32], b: &[f32]) -> f32 {
+    join(partial(a, b), |a, b| a + b)
+}
+
+/// The partial sums, one in each lane.
+#[inline(always)]
+fn partial(a: &[f32], b: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        lanes = std::array::from_fn(|i| a[i].mul_add(b[i], lanes[i]));
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane = a.mul_add(*b, *lane);
+    }
     lanes
 }
 
-/// `sum_i a[i] * rows[row][i]` of sixteen rows, each with the bits of [`sum_of`], for use inside of
-/// loops that are already compiled wide: the partial sums of all rows are joined together.
+/// `sum_i a[i] * rows[row][i]` of sixteen rows, each with the bits of [`fused_dot`], for use inside
+/// of loops that are already compiled wide: the partial sums of all rows are joined together.
 #[inline(always)]
 pub(crate) fn dots(a: &[f32], rows: &[f32]) -> [f32; LANES] {
     let mut lanes = [[0.0; LANES]; LANES];
     for (lanes, row) in lanes.iter_mut().zip(rows.chunks_exact(a.len())) {
-        *lanes = partial(a, row, |a, b| a * b);
+        *lanes = partial(a, row);
     }
     for i in 0..8 {
         lanes[i] = fold::<8>(&lanes[2 * i], &lanes[2 * i + 1]);
@@ -98,7 +113,35 @@ pub(crate) fn max_of(a: &[f32]) -> f32 {
     join(lanes, larger)
 }
 
+/// Place of the largest number in the total order of floats, the first one of equal ones.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn first_largest(a: &[f32]) -> usize {
+    let most = largest_key(a);
+    let place = a.iter().position(|x| key(*x) == most);
+    place.expect("the largest of some numbers is one of them")
+}
+
+/// The total order of floats as one of whole numbers.
+#[inline(always)]
+fn key(x: f32) -> i32 {
+    let bits = x.to_bits().cast_signed();
+    bits ^ (((bits >> 31).cast_unsigned() >> 1).cast_signed())
+}
+
 vectorised! {
+    fn largest_key(a: &[f32]) -> i32 {
+        let mut lanes = [i32::MIN; LANES];
+        let chunks = a.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            lanes = std::array::from_fn(|i| lanes[i].max(key(chunk[i])));
+        }
+        rest.iter().map(|x| key(*x)).chain(lanes).fold(i32::MIN, i32::max)
+    }
+
     /// `sum_i a[i] * b[i]`.
     pub fn dot<N: Number>(a: &[N], b: &[N]) -> f32 {
         sum_of(a, b, |a, b| a * b)
@@ -132,9 +175,20 @@ vectorised! {
         }
     }
 
-    /// `y[i] += x[i]`, each sum rounded to its format.
-    pub fn add_rounded<N: Number>(y: &mut [N], x: &[N]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = N::nearest(y.wide() + x.wide()));
+    /// `a[i] + b[i]`, each sum rounded to its format.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn sum<N: Number>(a: &[N], b: &[N]) -> Vec<N> {
+        assert_eq!(a.len(), b.len(), "one number for each");
+        let mut y = Vec::with_capacity(a.len());
+        for ((y, a), b) in y.spare_capacity_mut()[..a.len()].iter_mut().zip(a).zip(b) {
+            y.write(N::nearest(a.wide() + b.wide()));
+        }
+        // SAFETY: all three are as long, so each element was written.
+        unsafe { y.set_len(a.len()) };
+        y
     }
 
     /// `y[i] += a * x[i]`.
@@ -145,6 +199,28 @@ vectorised! {
     /// `y[i] = a * x[i]`, rounded to the format of `y`.
     pub fn scaled<A: Number, B: Number>(x: &[A], a: f32, y: &mut [B]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = B::nearest(a * x.wide()));
+    }
+
+    /// `y[i] = a * y[i] + b * x[i]`.
+    pub fn scale_and_add<N: Number>(y: &mut [f32], a: f32, b: f32, x: &[N]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = a * *y + b * x.wide());
+    }
+
+    /// Momentum `m[i] = a * m[i] + g[i]`, and how far it looks ahead: `g[i] + a * m[i]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn look_ahead(m: &mut [f32], a: f32, g: &[f32]) -> Vec<f32> {
+        assert_eq!(m.len(), g.len(), "a gradient for each momentum");
+        let mut ahead = Vec::with_capacity(g.len());
+        for ((ahead, m), g) in ahead.spare_capacity_mut()[..g.len()].iter_mut().zip(m).zip(g) {
+            *m = a * *m + g;
+            ahead.write(g + a * *m);
+        }
+        // SAFETY: all three are as long, so each element was written.
+        unsafe { ahead.set_len(g.len()) };
+        ahead
     }
 
     /// `y[i] *= a`.
@@ -164,7 +240,7 @@ mod tests {
                 (0..17 * width as u64).map(|i| crate::random::normal(3, i)).collect();
             let (a, rows) = values.split_at(width);
             for (together, row) in dots(a, rows).iter().zip(rows.chunks(width)) {
-                assert_eq!(together.to_bits(), dot(a, row).to_bits());
+                assert_eq!(together.to_bits(), fused_dot(a, row).to_bits());
             }
         }
     }
@@ -193,11 +269,34 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_the_largest_is_found() {
+        let mut a = vec![-3.0; 40];
+        (a[5], a[21], a[38]) = (f32::NEG_INFINITY, 2.0, 2.0);
+        assert_eq!(first_largest(&a), 21);
+        a[39] = f32::INFINITY;
+        assert_eq!(first_largest(&a), 39);
+        assert_eq!(first_largest(&[-1.0, -2.0]), 0);
+        assert_eq!(first_largest(&[-0.0, 0.0]), 1);
+    }
+
+    #[test]
+    fn a_sum_of_two_is_rounded() {
+        let narrow = |x: f32| half::bf16::from_f32(x);
+        let (a, b) = (vec![narrow(256.0); 37], vec![narrow(1.0); 37]);
+        assert_eq!(sum(&a, &b), vec![narrow(256.0); 37]);
+        assert_eq!(sum(&[1.0, 2.0], &[0.5, -2.0]), [1.5, 0.0]);
+    }
+
+    #[test]
     fn sums_grow_in_place() {
         let mut y = vec![1.0, 2.0];
         add(&mut y, &[1.0, 1.0]);
         add_scaled(&mut y, 0.5, &[2.0, 4.0]);
         scale(&mut y, 2.0);
         assert_eq!(y, [6.0, 10.0]);
+        scale_and_add(&mut y, 0.5, -1.0, &[1.0, 2.0]);
+        assert_eq!(y, [2.0, 3.0]);
+        assert_eq!(look_ahead(&mut y, 0.5, &[1.0, 0.5]), [2.0, 1.5]);
+        assert_eq!(y, [2.0, 2.0]);
     }
 }

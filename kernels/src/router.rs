@@ -37,34 +37,52 @@ pub fn choose(how: &Choice, scores: &[f32], bias: &[f32], chosen: &mut [i32]) {
         for ((biased, score), bias) in biased.iter_mut().zip(scores).zip(bias) {
             *biased = score + bias;
         }
-        let best = best(&biased, how.per_token, open_experts(how, &biased));
-        chosen.iter_mut().zip(best).for_each(|(chosen, expert)| *chosen = expert as i32);
+        if how.groups_per_token == how.groups {
+            best(&biased, 0..how.experts as i32, chosen);
+        } else {
+            best(&biased, open_experts(how, &biased), chosen);
+        }
     }
 }
 
 /// Experts in the groups with the largest sum of their two best scores.
-fn open_experts(how: &Choice, biased: &[f32]) -> Vec<usize> {
-    if how.groups_per_token == how.groups {
-        return (0..how.experts).collect();
-    }
+fn open_experts(how: &Choice, biased: &[f32]) -> impl Iterator<Item = i32> {
     let size = how.experts / how.groups;
     let sum_of_two = |group: &[f32]| {
-        best(group, 2.min(size), (0..size).collect()).iter().map(|&i| group[i]).sum()
+        let mut two = vec![0; 2.min(size)];
+        best(group, 0..size as i32, &mut two);
+        two.iter().map(|&i| group[i as usize]).sum()
     };
     let sums: Vec<f32> = biased.chunks_exact(size).map(sum_of_two).collect();
-    let groups = best(&sums, how.groups_per_token, (0..how.groups).collect());
-    groups.iter().flat_map(|group| group * size..(group + 1) * size).collect()
+    let mut groups = vec![0; how.groups_per_token];
+    best(&sums, 0..how.groups as i32, &mut groups);
+    let size = size as i32;
+    groups.into_iter().flat_map(move |group| group * size..(group + 1) * size)
 }
 
-/// The `count` indices among `open` with the largest values, largest first.
-fn best(values: &[f32], count: usize, mut open: Vec<usize>) -> Vec<usize> {
-    let order = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
-    if count < open.len() {
-        open.select_nth_unstable_by(count, order);
-        open.truncate(count);
+/// Writes the indices among `open` with the largest values, largest first, of equal values the
+/// lower index first; as many as there is room for.
+fn best(values: &[f32], open: impl Iterator<Item = i32>, chosen: &mut [i32]) {
+    let comes_first = |a: i32, b: i32| {
+        let order = values[b as usize].total_cmp(&values[a as usize]);
+        order.then(a.cmp(&b)).is_lt()
+    };
+    let mut held = 0;
+    for index in open {
+        if held == chosen.len() && held > 0 && !comes_first(index, chosen[held - 1]) {
+            continue;
+        }
+        // The last one makes room, if there is none; those that come later move up.
+        let mut at = held.min(chosen.len().saturating_sub(1));
+        while at > 0 && comes_first(index, chosen[at - 1]) {
+            chosen[at] = chosen[at - 1];
+            at -= 1;
+        }
+        if let Some(place) = chosen.get_mut(at) {
+            *place = index;
+        }
+        held = (held + 1).min(chosen.len());
     }
-    open.sort_unstable_by(order);
-    open
 }
 
 /// Writes the chosen scores and `share = scaling * score / (sum of the token's + 1e-20)`.
@@ -132,6 +150,18 @@ mod tests {
         check(TWO_OF_FOUR, &[0.5, 0.7, 0.5, 0.7], &[0.0; 4], &[1, 3]);
         check(TWO_OF_FOUR, &[0.5; 4], &[0.0; 4], &[0, 1]);
         check(TWO_OF_FOUR, &[0.5, f32::NAN, f32::NAN, f32::NAN], &[0.0; 4], &[1, 2]);
+    }
+
+    #[test]
+    fn the_best_are_those_of_a_sort() {
+        for count in [1, 4, 29, 30] {
+            let values: Vec<f32> = (0..30).map(|i| (i * 7 % 11) as f32 - 3.0).collect();
+            let mut sorted: Vec<i32> = (0..30).collect();
+            sorted.sort_by(|a, b| values[*b as usize].total_cmp(&values[*a as usize]));
+            let mut chosen = vec![-1; count];
+            best(&values, 0..30, &mut chosen);
+            assert_eq!(chosen, sorted[..count]);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Compiles loops for the widest vectors of the processor they run on.
 //!
 //! Rust neither reorders nor contracts float operations, so all versions of a loop give the same
-//! bits; only the number of elements per instruction differs. A macro, because only the body of a
+//! bits; only the number of elements per instruction differs. `mul_add` is one instruction in the
+//! wide versions, and rounds once everywhere. A macro, because only the body of a
 //! function can be made part of several others for certain; a closure may stay outside, narrow.
 
 /// What the processor offers.
@@ -24,10 +25,11 @@ impl Width {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+            let wide = has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq");
+            if wide && has!("fma") {
                 return Width::Avx512;
             }
-            if has!("avx2") {
+            if has!("avx2") && has!("fma") {
                 return Width::Avx2;
             }
         }
@@ -50,13 +52,13 @@ macro_rules! vectorised {
             fn plain$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma")]
             fn avx512$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? {
                 plain($($argument),*)
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2")]
+            #[target_feature(enable = "avx2,fma")]
             fn avx2$(<$($number: $bound),+>)?($($argument: $kind),*) $(-> $output)? {
                 plain($($argument),*)
             }

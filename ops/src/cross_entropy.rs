@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use kernels::{
     cross_entropy::{LogSums, gradient, pick},
-    gemm::{MatrixMut, Output, Packed, product},
+    gemm::{MatrixMut, Output, Packed, accumulate, product},
     number::Number,
 };
 use serde::{Deserialize, Serialize};
@@ -266,9 +266,8 @@ impl Operator for CrossEntropy {
     ) {
         let x = if self.is_whole() { &saved[1] } else { &saved[0] };
         self.for_each_chunk(at, &w[0], saved, |columns, dlogits, _| {
-            let dw = &mut dw[0][columns.start * self.width..];
-            let dw = MatrixMut::new(dw, columns.len(), self.width);
-            product(dw, Output::Add, 1.0, dlogits.matrix().transposed(), x.matrix());
+            let at = columns.start * self.width;
+            accumulate(&mut dw[0], at, dlogits.matrix().transposed(), x.matrix());
         });
     }
 

@@ -80,6 +80,7 @@ impl Operator for Embedding {
         dw: &mut [Vec<f32>],
     ) {
         let (tokens, dw) = (saved[0].i32(), &mut dw[0]);
+        dw.resize(self.vocab * self.width, 0.0);
         match dy[0].values() {
             Values::F32(dy) => embedding::scatter_add(dw, self.width, tokens, dy),
             Values::Bf16(dy) => embedding::scatter_add(dw, self.width, tokens, dy),

@@ -69,8 +69,14 @@ fn gradients(
     let dx = op.backward_input(at, w, &forward.saved.input, dy);
     assert_eq!(dx.len(), x.len(), "one gradient or none for each input");
     crate::keeps::check(op, at, x, &forward, dy, &dx);
-    let mut dw: Vec<Vec<f32>> = w.iter().map(|w| vec![0.0; w.len()]).collect();
+    let mut dw = vec![Vec::new(); w.len()];
     op.backward_weight(at, w, &forward.saved.weight, dy, &mut dw);
+    dw.iter_mut().zip(w).for_each(|(dw, w)| dw.resize(w.len(), 0.0));
+    let mut twice = dw.clone();
+    op.backward_weight(at, w, &forward.saved.weight, dy, &mut twice);
+    for (one, two) in dw.iter().flatten().zip(twice.iter().flatten()) {
+        assert!((2.0 * one - two).abs() <= 1e-5 * (1.0 + two.abs()), "begun {one}, added {two}");
+    }
     (dx, dw)
 }
 

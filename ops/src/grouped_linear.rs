@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use kernels::{
-    gemm::{Matrix, MatrixMut, Output, multiply_grouped, product},
+    gemm::{Matrix, accumulate, multiply_grouped},
     number::Number,
 };
 use serde::{Deserialize, Serialize};
@@ -129,8 +129,7 @@ impl Operator for GroupedLinear {
     ) {
         for (dw, part) in experts(dw, saved[1].i32()) {
             let (dy, x) = (dy[0].rows(part.clone()), saved[0].rows(part));
-            let dw_oi = MatrixMut::new(dw, self.output, self.input);
-            product(dw_oi, Output::Add, 1.0, dy.matrix().transposed(), x.matrix());
+            accumulate(dw, 0, dy.matrix().transposed(), x.matrix());
         }
     }
 

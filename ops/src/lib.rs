@@ -100,6 +100,9 @@ pub trait Operator {
 
     /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight.
     ///
+    /// A buffer without numbers counts as zeros; it gets all of them, or stays empty if its weight
+    /// took part in nothing.
+    ///
     /// `saved` is [`Saved::weight`] of the forward pass. Does nothing if there is no weight.
     fn backward_weight(
         &self,

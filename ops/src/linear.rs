@@ -1,6 +1,6 @@
 //! A linear map of each token, without bias.
 
-use kernels::gemm::{MatrixMut, Output, product};
+use kernels::gemm::accumulate;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,9 +80,7 @@ impl Operator for Linear {
         dy: &[Tensor],
         dw: &mut [Vec<f32>],
     ) {
-        let dw_oi = MatrixMut::new(&mut dw[0], self.output, self.input);
-        let (dy_ot, x_ti) = (dy[0].matrix().transposed(), saved[0].matrix());
-        product(dw_oi, Output::Add, 1.0, dy_ot, x_ti);
+        accumulate(&mut dw[0], 0, dy[0].matrix().transposed(), saved[0].matrix());
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

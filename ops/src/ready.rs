@@ -108,7 +108,7 @@ impl Ready {
             Kind::Split { widths } => split(widths, x.floats(0), y),
             Kind::SwiGlu => {
                 let y = sized(&mut y[0].floats, x.floats(0).len());
-                swiglu::forward(x.floats(0), x.floats(1), y);
+                swiglu::forward_into(x.floats(0), x.floats(1), y);
             }
             Kind::Router { op, weight, bias } => route(op, weight, bias, x.floats(0), y),
             Kind::Dispatch { width, experts, per_token } => {

@@ -77,6 +77,7 @@ impl Operator for RmsNorm {
         dw: &mut [Vec<f32>],
     ) {
         let (x, rstd, dy) = (saved[0].to(at.dtype), saved[1].f32(), dy[0].to(at.dtype));
+        dw[0].resize(self.width, 0.0);
         in_format!(at.dtype, backward_weight(&x, &rstd, &dy, &mut dw[0]));
     }
 

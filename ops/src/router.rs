@@ -3,7 +3,7 @@
 //! DeepSeek-V3, arXiv:2412.19437, section 2.1.2, as the K2 report takes it over.
 
 use kernels::{
-    gemm::{Matrix, MatrixMut, Output, multiply, product},
+    gemm::{Matrix, accumulate, multiply},
     router,
 };
 use serde::{Deserialize, Serialize};
@@ -183,8 +183,7 @@ impl Operator for Router {
         let t = saved[0].shape()[0];
         let dlogits = self.dlogits(saved, dy);
         let dlogits = Matrix::new(&dlogits, t, self.experts).transposed();
-        let dw_ed = MatrixMut::new(&mut dw[0], self.experts, self.width);
-        product(dw_ed, Output::Add, 1.0, dlogits, saved[2].matrix());
+        accumulate(&mut dw[0], 0, dlogits, saved[2].matrix());
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

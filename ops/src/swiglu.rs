@@ -69,14 +69,11 @@ impl Operator for SwiGlu {
 }
 
 fn forward<N: Number>(gate: &Tensor, up: &Tensor) -> Tensor {
-    let mut y = vec![N::ZERO; gate.len()];
-    swiglu::forward::<N>(gate.numbers(), up.numbers(), &mut y);
-    Tensor::of(gate.shape(), y)
+    Tensor::of(gate.shape(), swiglu::forward::<N>(gate.numbers(), up.numbers()))
 }
 
 fn backward<N: Number>(gate: &Tensor, up: &Tensor, dy: &Tensor) -> [Tensor; 2] {
-    let (mut dgate, mut dup) = (vec![N::ZERO; gate.len()], vec![N::ZERO; up.len()]);
-    swiglu::backward::<N>(gate.numbers(), up.numbers(), dy.numbers(), &mut dgate, &mut dup);
+    let (dgate, dup) = swiglu::backward::<N>(gate.numbers(), up.numbers(), dy.numbers());
     [dgate, dup].map(|dx| Tensor::of(gate.shape(), dx))
 }
 

@@ -10,7 +10,7 @@ use half::bf16;
 use kernels::{
     gemm::{Matrix, Right, Values, multiply},
     number::Number,
-    reduce::add_rounded,
+    reduce::sum,
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,11 +110,7 @@ impl Tensor {
     pub fn nearest(shape: &[usize], values: &[f32], dtype: DType) -> Self {
         match dtype {
             DType::F32 => Tensor::from_f32(shape, values.to_vec()),
-            DType::Bf16 => {
-                let mut rounded = vec![bf16::ZERO; values.len()];
-                kernels::cast::narrow(values, &mut rounded);
-                Tensor::of(shape, rounded)
-            }
+            DType::Bf16 => Tensor::of(shape, kernels::cast::narrow(values)),
             DType::I32 => panic!("whole numbers are not rounded"),
         }
     }
@@ -262,12 +258,10 @@ impl Tensor {
 
     /// The sum with a tensor of the same shape, added in f32 and rounded to the format of this one.
     pub fn plus(&self, other: &Tensor) -> Self {
-        fn sum<N: Number>(a: &Tensor, b: &Tensor) -> Tensor {
-            let mut sum = a.numbers::<N>().to_vec();
-            add_rounded(&mut sum, b.numbers());
-            Tensor::of(&a.shape, sum)
+        fn added<N: Number>(a: &Tensor, b: &Tensor) -> Tensor {
+            Tensor::of(&a.shape, sum::<N>(a.numbers(), b.numbers()))
         }
-        in_format!(self.dtype, sum(self, &other.to(self.dtype)))
+        in_format!(self.dtype, added(self, &other.to(self.dtype)))
     }
 
     /// The given rows of the first dim, sharing memory with this tensor.

@@ -77,15 +77,15 @@ impl Holdings {
         indices.iter().map(|index| self.parameters[index].value.clone()).collect()
     }
 
-    /// Begins the gradient sums of a node's weights in one lane with zeros, if there are none yet;
-    /// returns the bytes that this took.
+    /// Makes room for the gradient sums of a node's weights in one lane, if there is none yet;
+    /// returns the bytes that this took. The first gradient is written there, not added.
     pub fn open_lane(&mut self, node: NodeId, lane: usize) -> u64 {
         let lane = lane - self.first_lane;
         let mut opened = 0;
         for index in &self.by_node[&node] {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
             if holding.is_trained && holding.lanes[lane].is_none() {
-                holding.lanes[lane] = Some(vec![0.0; holding.value.len()]);
+                holding.lanes[lane] = Some(Vec::with_capacity(holding.value.len()));
                 opened += holding.value.len() * DType::F32.size();
             }
         }
@@ -112,12 +112,16 @@ impl Holdings {
         }
     }
 
-    /// Takes all lanes of a parameter at the end of a step.
+    /// Takes all lanes of a parameter at the end of a step; what no gradient reached is zero.
     pub fn take_lanes(&mut self, parameter: usize) -> Vec<Vec<f32>> {
         let holding = self.parameters.get_mut(&parameter).expect("asked for what is held");
         let size = holding.value.len();
-        let lanes = holding.lanes.iter_mut();
-        lanes.map(|lane| lane.take().unwrap_or_else(|| vec![0.0; size])).collect()
+        let take = |lane: &mut Option<Vec<f32>>| {
+            let mut sum = lane.take().unwrap_or_default();
+            sum.resize(size, 0.0);
+            sum
+        };
+        holding.lanes.iter_mut().map(take).collect()
     }
 
     /// Bytes of values, masters and states.

@@ -39,10 +39,11 @@ struct Sums {
     dk_rope: Vec<f32>,
 }
 
-/// Scores of one tile and their gradients, in f32 and as factors of products.
+/// Scores of one tile and their gradients, in f32 and, the one or the other, as a factor of
+/// products.
 struct Scores<N> {
     p: Vec<f32>,
-    ds: Vec<f32>,
+    dp: Vec<f32>,
     factor: Vec<N>,
 }
 
@@ -68,7 +69,7 @@ pub fn backward<N: Number>(
     let (key, value, rope) = (heads.key(), heads.value, heads.rope);
     let mut sums = Sums { dq: wide(key), dk: wide(key), dv: wide(value), dk_rope: wide(rope) };
     let p = wide(TILE.min(sequence));
-    let mut scores = Scores { ds: p.clone(), factor: vec![N::ZERO; p.len()], p };
+    let mut scores = Scores { dp: p.clone(), factor: vec![N::ZERO; p.len()], p };
     let tokens = log_sums.len() / heads.heads;
     for start in (0..tokens).step_by(sequence) {
         keys.load_sequence(heads, rotation, x, start);
@@ -132,10 +133,10 @@ impl Tile<'_> {
         product(out, Output::Write, self.heads.scale, q, k);
         let from = (self.start + self.first) * self.heads.heads + self.head;
         let log_sums = log_sums[from..].iter().step_by(self.heads.heads);
-        for (row, (p, log_sum)) in p.chunks_exact_mut(count).zip(log_sums).enumerate() {
-            exponentials(p, self.first + row + 1, *log_sum);
+        let rows = p.chunks_exact_mut(count).zip(scores.factor.chunks_exact_mut(count));
+        for (row, ((p, factor), log_sum)) in rows.zip(log_sums).enumerate() {
+            exponentials(p, factor, self.first + row + 1, *log_sum);
         }
-        scaled(p, 1.0, &mut scores.factor[..self.held()]);
     }
 
     /// Makes `ds` from `p` and `dy`, and adds to `dv`.
@@ -153,11 +154,10 @@ impl Tile<'_> {
         let p = Matrix::of(N::values(&scores.factor[..held]), rows, keys, keys);
         let dv = MatrixMut::new(&mut sums.dv, keys, value);
         product(dv, Output::Add, 1.0, p.transposed(), dy);
-        let ds = &mut scores.ds[..held];
-        let out = MatrixMut::new(ds, rows, keys);
+        let dp = &mut scores.dp[..held];
+        let out = MatrixMut::new(dp, rows, keys);
         product(out, Output::Write, 1.0, dy, factors.v_turned.part(value, keys));
-        through_softmax(&scores.p[..held], ds, keys, self.first);
-        scaled(ds, 1.0, &mut scores.factor[..held]);
+        through_softmax(&scores.p[..held], dp, keys, self.first, &mut scores.factor[..held]);
     }
 
     /// Writes `dq` and adds to `dk`, both still turned.
@@ -178,21 +178,32 @@ impl Tile<'_> {
 }
 
 vectorised! {
-    /// `p = exp(score - log_sum)` for the seen keys, zero for the others.
-    fn exponentials(scores: &mut [f32], seen: usize, log_sum: f32) {
-        let (seen, masked) = scores.split_at_mut(seen);
-        seen.iter_mut().for_each(|x| *x = exp(*x - log_sum));
-        masked.fill(0.0);
+    /// `p = exp(score - log_sum)` for the seen keys, zero for the others; in place, and rounded.
+    fn exponentials<N: Number>(scores: &mut [f32], p: &mut [N], seen: usize, log_sum: f32) {
+        for (score, p) in scores[..seen].iter_mut().zip(&mut *p) {
+            *score = exp(*score - log_sum);
+            *p = N::nearest(*score);
+        }
+        scores[seen..].fill(0.0);
+        p[seen..].fill(N::ZERO);
     }
 
-    /// Makes `ds = p (dp - sum p dp)` from `dp`, in place.
-    fn through_softmax(p: &[f32], ds: &mut [f32], keys: usize, first: usize) {
-        for (row, (p, ds)) in p.chunks_exact(keys).zip(ds.chunks_exact_mut(keys)).enumerate() {
+    /// Writes `ds = p (dp - sum p dp)`.
+    fn through_softmax<N: Number>(
+        p: &[f32],
+        dp: &[f32],
+        keys: usize,
+        first: usize,
+        ds: &mut [N],
+    ) {
+        let rows = p.chunks_exact(keys).zip(dp.chunks_exact(keys));
+        for (row, ((p, dp), ds)) in rows.zip(ds.chunks_exact_mut(keys)).enumerate() {
             let (ds, masked) = ds.split_at_mut(first + row + 1);
-            let p = &p[..ds.len()];
-            let along = sum_of(p, ds, |p, dp| p * dp);
-            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - along));
-            masked.fill(0.0);
+            let (p, dp) = (&p[..ds.len()], &dp[..ds.len()]);
+            let along = sum_of(p, dp, |p, dp| p * dp);
+            let terms = ds.iter_mut().zip(p.iter().zip(dp));
+            terms.for_each(|(ds, (p, dp))| *ds = N::nearest(p * (*dp - along)));
+            masked.fill(N::ZERO);
         }
     }
 }

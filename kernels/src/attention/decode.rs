@@ -12,12 +12,9 @@
 
 use super::{Row, softmax};
 use crate::{
-    reduce::{LANES, dots, sum_of},
+    reduce::{LANES, dots, fused_dot},
     vector::vectorised,
 };
-
-/// Columns of a mix that are summed side by side.
-const COLUMNS: usize = 32;
 
 /// Heads that share a look at the cache.
 const HEADS: usize = 4;
@@ -34,6 +31,7 @@ pub struct Cache {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     scores: Vec<f32>,
+    shares: Vec<f32>,
     rows: Vec<Row>,
 }
 
@@ -67,47 +65,39 @@ impl Cache {
         let heads = q.len() / width;
         scratch.scores.resize(heads * self.tokens, 0.0);
         scratch.rows.resize(heads, Row::default());
-        let scores = &mut scratch.scores;
+        scratch.shares.resize(heads * self.tokens, 0.0);
+        let Scratch { scores, shares, rows } = scratch;
         score(&self.rows, q, width, scale, scores);
-        softmax(scores, self.tokens, self.tokens - 1, heads, &mut scratch.rows);
-        mix(&self.rows, width, scores, mixed);
+        softmax(scores, self.tokens, self.tokens - 1, heads, rows, shares);
+        mix(&self.rows, width, shares, mixed);
     }
 }
 
-/// Mixes of some heads, as many columns at a time.
+/// Mixes of some heads, so many columns at a time.
 #[inline(always)]
 fn mix_heads<const N: usize>(rows: &[f32], width: usize, shares: &[f32], mixed: &mut [f32]) {
     let (seen, rank) = (shares.len() / N, mixed.len() / N);
     let shares: [&[f32]; N] = std::array::from_fn(|head| &shares[head * seen..][..seen]);
-    for first in (0..rank).step_by(COLUMNS) {
-        let columns = COLUMNS.min(rank - first);
-        let mut sums = [[0.0_f32; COLUMNS]; N];
-        if columns == COLUMNS {
-            for (u, row) in rows.chunks_exact(width).enumerate() {
-                let row = row[first..].first_chunk().expect("so many columns");
-                for head in 0..N {
-                    add_scaled(&mut sums[head], shares[head][u], row);
-                }
-            }
-        } else {
-            for (u, row) in rows.chunks_exact(width).enumerate() {
-                let row = &row[first..][..columns];
-                for (sums, shares) in sums.iter_mut().zip(shares) {
-                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += shares[u] * x);
-                }
+    let whole = rank / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        let mut sums = [[0.0_f32; LANES]; N];
+        for (u, row) in rows.chunks_exact(width).enumerate() {
+            let x: [f32; LANES] = *row[first..].first_chunk().expect("so many columns");
+            for head in 0..N {
+                let share = shares[head][u];
+                sums[head] = std::array::from_fn(|lane| share.mul_add(x[lane], sums[head][lane]));
             }
         }
         for (head, sums) in sums.iter().enumerate() {
-            mixed[head * rank + first..][..columns].copy_from_slice(&sums[..columns]);
+            mixed[head * rank + first..][..LANES].copy_from_slice(sums);
         }
     }
-}
-
-/// Adds so many times `x`; a known number of columns makes whole vectors.
-#[inline(always)]
-fn add_scaled<const N: usize>(sums: &mut [f32; N], share: f32, x: &[f32; N]) {
-    for (sum, x) in sums.iter_mut().zip(x) {
-        *sum += share * x;
+    for (head, shares) in shares.iter().enumerate() {
+        for column in whole..rank {
+            let terms = rows.chunks_exact(width).zip(*shares);
+            let sum = terms.fold(0.0, |sum: f32, (x, share)| share.mul_add(x[column], sum));
+            mixed[head * rank + column] = sum;
+        }
     }
 }
 
@@ -123,7 +113,7 @@ vectorised! {
                     continue;
                 }
                 for (score, row) in scores.iter_mut().zip(rows.chunks_exact(width)) {
-                    *score = scale * sum_of(q, row, |q, x| q * x);
+                    *score = scale * fused_dot(q, row);
                 }
             }
         }

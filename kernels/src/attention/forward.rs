@@ -4,7 +4,6 @@ use super::{Heads, Inputs, Keys, Row, TILE, softmax};
 use crate::{
     gemm::{Matrix, MatrixMut, Output, Packed, product},
     number::Number,
-    reduce::scaled,
     rope::Rotation,
 };
 
@@ -74,8 +73,7 @@ impl Tile<'_> {
         product(out, Output::Write, heads.scale, q, k.part(heads.key(), keys));
 
         let mut stats = [Row::default(); TILE];
-        softmax(scores, keys, first, 1, &mut stats);
-        scaled(scores, 1.0, shares);
+        softmax(scores, keys, first, 1, &mut stats, shares);
 
         let width = heads.heads * value;
         let to = (start + first) * width + head * value;

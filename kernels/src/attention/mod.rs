@@ -157,18 +157,28 @@ struct Row {
 }
 
 vectorised! {
-    /// Turns rows of scores into probabilities.
+    /// Turns rows of scores into probabilities, in another format; the scores are lost.
     ///
     /// Row `i` sees the first `first + i / share + 1` keys.
-    fn softmax(scores: &mut [f32], keys: usize, first: usize, share: usize, rows: &mut [Row]) {
-        for (i, (scores, row)) in scores.chunks_exact_mut(keys).zip(rows).enumerate() {
-            let (seen, masked) = scores.split_at_mut(first + i / share + 1);
+    fn softmax<N: Number>(
+        scores: &mut [f32],
+        keys: usize,
+        first: usize,
+        share: usize,
+        rows: &mut [Row],
+        shares: &mut [N],
+    ) {
+        let both = scores.chunks_exact_mut(keys).zip(shares.chunks_exact_mut(keys));
+        for (i, ((scores, shares), row)) in both.zip(rows).enumerate() {
+            let seen = first + i / share + 1;
+            let (shares, masked) = shares.split_at_mut(seen);
+            let seen = &mut scores[..seen];
             let largest = max_of(seen);
             seen.iter_mut().for_each(|x| *x = exp(*x - largest));
             let sum = sum_of(seen, seen, |x, _| x);
             let inverse = 1.0 / sum;
-            seen.iter_mut().for_each(|x| *x *= inverse);
-            masked.fill(0.0);
+            shares.iter_mut().zip(seen).for_each(|(share, x)| *share = N::nearest(*x * inverse));
+            masked.fill(N::ZERO);
             *row = Row { largest, log_sum: largest + sum.ln() };
         }
     }

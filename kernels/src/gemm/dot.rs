@@ -6,19 +6,19 @@
 //! A panel is `[32 depths at a time][2 halves][16 pairs][16 columns]`, as AMX wants it. A block is
 //! `[row][LINE pairs]` if its rows are copied along the depth, `[pair][16 rows]` if across.
 
-use std::{arch::x86_64::*, ops::Range};
+use std::arch::x86_64::*;
 
-use bytemuck::{cast_slice, cast_slice_mut};
+use bytemuck::cast_slice_mut;
 use half::bf16;
 
 use super::{
     Values,
     lines::Lines,
+    pairs,
     strip::{Strip, Way},
     transpose::turn,
     walk::{Block, Kernel, PANEL, PART, Tile},
 };
-use crate::vector::vectorised;
 
 /// Depths of a square of a panel: what a tile of AMX takes.
 pub(super) const SIDE: usize = 32;
@@ -67,11 +67,7 @@ impl Kernel for Dot {
                     to[rows.depth] = bf16::ZERO;
                 }
             }
-            Way::Across => {
-                for (block, to) in band.chunks_exact_mut(2 * BLOCK).enumerate() {
-                    interleave(rows, block * size, 0..rows.depth, to);
-                }
-            }
+            Way::Across => pairs::blocks(from, rows, size, 2 * BLOCK, band),
         }
     }
 
@@ -105,6 +101,9 @@ pub(super) fn pack_panel(cols: &Strip<'_>, panel: &mut [bf16]) {
     if !cols.depth.is_multiple_of(SIDE) {
         panel.fill(bf16::ZERO);
     }
+    if cols.way() == Way::Across && cols.lines == PANEL {
+        return pairs::panel(from, cols, panel);
+    }
     for (half, to) in panel.chunks_exact_mut(HALF).enumerate() {
         let (first, depth) = (half % 2 * PANEL / 2, half / 2 * SIDE);
         let lines = first..cols.lines.min(first + PANEL / 2);
@@ -124,46 +123,7 @@ pub(super) fn pack_panel(cols: &Strip<'_>, panel: &mut [bf16]) {
                     }
                 }
             }
-            Way::Across => {
-                interleave(cols, first, depth..depth + depths, to);
-            }
-        }
-    }
-}
-
-/// Pairs of the numbers at two neighbouring depths, from the given one on, of lines that lie side
-/// by side: 16 lines at each pair of depths, which may end with others that come next and are
-/// never used. After the last depth come zeros.
-pub(super) fn interleave(
-    strip: &Strip<'_>,
-    first_line: usize,
-    depth: Range<usize>,
-    to: &mut [bf16],
-) {
-    if depth.is_empty() {
-        return;
-    }
-    let from = &narrow(strip)[strip.at(depth.start) + first_line..];
-    let lines = strip.lines - first_line;
-    pairs(cast_slice(from), strip.stride(), lines.min(16), depth.len(), cast_slice_mut(to));
-}
-
-vectorised! {
-    fn pairs(from: &[u16], stride: usize, lines: usize, depth: usize, to: &mut [[[u16; 2]; 16]]) {
-        for (pair, to) in to.iter_mut().enumerate().take(depth.div_ceil(2)) {
-            let first = &from[2 * pair * stride..];
-            let second = if 2 * pair + 1 < depth { &first[stride..] } else { &[0; 16] };
-            match (first.first_chunk::<16>(), second.first_chunk::<16>()) {
-                // A known number of pairs makes whole vectors.
-                (Some(first), Some(second)) => {
-                    *to = std::array::from_fn(|i| [first[i], second[i]]);
-                }
-                _ => {
-                    for (to, (a, b)) in to.iter_mut().zip(first.iter().zip(second)).take(lines) {
-                        *to = [*a, *b];
-                    }
-                }
-            }
+            Way::Across => pairs::interleave(from, cols, first, depth..depth + depths, to),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     amx::Tiles,
     dot::{self, Dot, SIDE},
     lines::Lines,
+    pairs,
     strip::{Strip, Way},
     transpose::turn,
     walk::{Block, Kernel, PANEL, PART, Tile},
@@ -72,7 +73,7 @@ impl Kernel for Amx {
                     to.fill(bf16::ZERO);
                     let end = rows.lines.min((block + 1) * size);
                     for first in (block * size..end).step_by(ROWS / 2) {
-                        dot::interleave(rows, first, 0..rows.depth, &mut across);
+                        pairs::interleave(from, rows, first, 0..rows.depth, &mut across);
                         let lines = (end - first).min(ROWS / 2);
                         let to = cast_slice_mut(&mut to[(first - block * size) * LINE..]);
                         turn(&across, ROWS, pairs, lines, to, LINE / 2);

@@ -209,8 +209,11 @@ impl<K: Kernel> Way<'_, K> {
             if self.area == Area::Lower && band.end <= group.start * PANEL {
                 continue;
             }
-            self.tiles.resize(group.len() * BAND, [0.0; MOST_ROWS * PANEL]);
             let depth = self.a.layout.cols;
+            let tiles = if depth <= PART { 1 } else { group.len() * BAND };
+            if self.tiles.len() < tiles {
+                self.tiles.resize(tiles, [0.0; MOST_ROWS * PANEL]);
+            }
             for part in (0..depth.max(1)).step_by(PART) {
                 let part = part..depth.min(part + PART);
                 self.multiply(band.clone(), part, group.clone(), panels);

@@ -14,7 +14,7 @@
 use kernels::{
     newton_schulz::newton_schulz,
     number::Number,
-    reduce::{add_scaled, scale},
+    reduce::{look_ahead, scale_and_add},
 };
 
 use super::MuonClip;
@@ -25,14 +25,8 @@ impl MuonClip {
     ///
     /// Element by element, so slices give the bits of the whole.
     pub fn direction(&self, grad: &[f32], momentum: &mut [f32]) -> Vec<f32> {
-        scale(momentum, self.momentum);
-        add_scaled(momentum, 1.0, grad);
-        if !self.nesterov {
-            return momentum.to_vec();
-        }
-        let mut ahead = grad.to_vec();
-        add_scaled(&mut ahead, self.momentum, momentum);
-        ahead
+        let ahead = look_ahead(momentum, self.momentum, grad);
+        if self.nesterov { ahead } else { momentum.to_vec() }
     }
 
     /// Newton-Schulz on a whole direction, in the format that its products are taken in.
@@ -49,12 +43,12 @@ impl MuonClip {
     /// Moves rows of a master by the same rows of [`orthogonal`](Self::orthogonal); `shape` is
     /// the whole matrix's.
     pub fn turn(&self, shape: &[usize], lr: f32, orthogonal: &Tensor, master: &mut [f32]) {
-        fn add<N: Number>(master: &mut [f32], by: f32, orthogonal: &Tensor) {
-            add_scaled(master, by, orthogonal.numbers::<N>());
+        fn turn<N: Number>(master: &mut [f32], keep: f32, by: f32, orthogonal: &Tensor) {
+            scale_and_add(master, keep, by, orthogonal.numbers::<N>());
         }
         let size = self.update_rms * (shape[0].max(shape[1]) as f32).sqrt();
-        scale(master, 1.0 - lr * self.weight_decay);
-        in_format!(orthogonal.dtype(), add(master, -lr * size, orthogonal));
+        let keep = 1.0 - lr * self.weight_decay;
+        in_format!(orthogonal.dtype(), turn(master, keep, -lr * size, orthogonal));
     }
 }
 

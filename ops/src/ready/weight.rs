@@ -91,11 +91,7 @@ pub(super) struct Left<'a> {
 
 impl<'a> Left<'a> {
     pub(super) fn new(wide: &'a [f32], dtype: DType) -> Self {
-        let narrow = (dtype == DType::Bf16).then(|| {
-            let mut narrow = vec![bf16::ZERO; wide.len()];
-            kernels::cast::narrow(wide, &mut narrow);
-            narrow
-        });
+        let narrow = (dtype == DType::Bf16).then(|| kernels::cast::narrow(wide));
         Left { wide, narrow }
     }
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use kernels::reduce::first_largest;
+
 /// Tokens that are sorted at first; a trained model rarely needs more for its `top_p`.
 const FIRST: usize = 64;
 
@@ -15,9 +17,9 @@ const FIRST: usize = 64;
 /// If there is no logit.
 pub fn sample(logits_v: &[f32], temperature: f32, top_p: f32, uniform: f32) -> i32 {
     if temperature <= 0.0 {
-        return likeliest(logits_v) as i32;
+        return first_largest(logits_v) as i32;
     }
-    let most = logits_v[likeliest(logits_v)];
+    let most = logits_v[first_largest(logits_v)];
     let mass = |logit: &f32| f64::from((logit - most) / temperature).exp();
     let masses: Vec<f64> = logits_v.iter().map(mass).collect();
     let kept = kept(logits_v, &masses, f64::from(top_p));
@@ -61,18 +63,6 @@ fn kept(logits_v: &[f32], masses: &[f64], top_p: f64) -> Vec<usize> {
 /// Larger logits first; of equal ones the lower token.
 fn likelier(logits_v: &[f32], a: usize, b: usize) -> Ordering {
     logits_v[b].total_cmp(&logits_v[a]).then(a.cmp(&b))
-}
-
-/// The token with the largest logit, the lower one of two equal ones.
-fn likeliest(logits_v: &[f32]) -> usize {
-    // The order of `total_cmp` as one of whole numbers, which a vector finds the largest of.
-    let key = |logit: &f32| {
-        let bits = logit.to_bits().cast_signed();
-        bits ^ (((bits >> 31).cast_unsigned() >> 1).cast_signed())
-    };
-    let most = logits_v.iter().map(key).fold(i32::MIN, i32::max);
-    let place = logits_v.iter().position(|logit| key(logit) == most);
-    place.expect("a vocabulary has tokens")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use graphs::model::{ModelGraph, NodeId, Port, Source};
 use ops::{
-    DType, Op, Tensor,
+    DType, Dim, Kind, Op, Spec, Tensor,
     ready::{Ready, ReadyAttention, Weight},
 };
 
@@ -53,7 +53,7 @@ impl Steps {
             let inputs = edges.read(&reads[step]);
             let work = match &node.op {
                 Op::CrossEntropy(_) => {
-                    let (edges, last) = (edges.made, inputs[0]);
+                    let (edges, last) = (edges.specs.len(), inputs[0]);
                     return Steps { all, edges, last, head: Weight::new(&own[0]) };
                 }
                 Op::MlaAttention(op) => {
@@ -61,7 +61,7 @@ impl Steps {
                 }
                 op => Work::Plain(Ready::new(op, own, dtype).expect("any other operator is plain")),
             };
-            let outputs = edges.write(step, id, node.outputs.len());
+            let outputs = edges.write(step, id, &node.outputs);
             all.push(Step { work, inputs, outputs });
         }
         unreachable!("every model graph ends in a loss node")
@@ -100,8 +100,9 @@ struct Edges {
     /// The last step that reads a value.
     last: BTreeMap<Port, usize>,
     held: BTreeMap<Port, usize>,
+    /// What each edge carries; used again for the same, so that its memory never grows anew.
+    specs: Vec<Spec>,
     free: Vec<usize>,
-    made: usize,
 }
 
 impl Edges {
@@ -110,7 +111,8 @@ impl Edges {
         for (step, sources) in reads.iter().enumerate() {
             last.extend(sources.iter().filter_map(|source| Some((port(source)?, step))));
         }
-        Edges { last, held: BTreeMap::new(), free: Vec::new(), made: TOKENS + 1 }
+        let tokens = Spec { dims: vec![Dim::Tokens], kind: Kind::Index };
+        Edges { last, held: BTreeMap::new(), specs: vec![tokens], free: Vec::new() }
     }
 
     fn read(&self, sources: &[Source]) -> Vec<usize> {
@@ -119,11 +121,16 @@ impl Edges {
     }
 
     /// Edges for the outputs of a step; those of its inputs are free only after it.
-    fn write(&mut self, step: usize, id: NodeId, outputs: usize) -> Vec<usize> {
+    fn write(&mut self, step: usize, id: NodeId, outputs: &[Spec]) -> Vec<usize> {
         let mut edges = Vec::new();
-        for port in 0..outputs {
-            let edge = self.free.pop().unwrap_or(self.made);
-            self.made = self.made.max(edge + 1);
+        for (port, spec) in outputs.iter().enumerate() {
+            let edge = match self.free.iter().position(|edge| self.specs[*edge] == *spec) {
+                Some(at) => self.free.swap_remove(at),
+                None => {
+                    self.specs.push(spec.clone());
+                    self.specs.len() - 1
+                }
+            };
             self.held.insert((id, port), edge);
             edges.push(edge);
         }

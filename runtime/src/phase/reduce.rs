@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use graphs::share::{Reduction, Share};
-use kernels::squares::Squares;
+use kernels::{reduce::add, squares::Squares};
 
 use crate::{
     digest,
@@ -143,7 +143,7 @@ fn added(before: Option<Vec<f32>>, lanes: impl IntoIterator<Item = Vec<f32>>) ->
     let mut lanes = before.into_iter().chain(lanes);
     let mut sum = lanes.next().unwrap_or_default();
     for lane in lanes {
-        sum.iter_mut().zip(lane).for_each(|(sum, part)| *sum += part);
+        add(&mut sum, &lane);
     }
     sum
 }

@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use graphs::model::Parameter;
+use kernels::reduce::scale;
 use ops::{
     Op, Tensor,
     optim::{Rows, State},
@@ -68,7 +69,7 @@ impl Worker {
                 return self.send_direction(parameter, direction);
             }
             (Some(mut gradient), _, state) => {
-                gradient.iter_mut().for_each(|g| *g *= verdict.scale);
+                scale(&mut gradient, verdict.scale);
                 brief.optimizer.update(
                     about.spec.rule,
                     &slice_shape(about, owned.rows.len()),
