@@ -4,8 +4,9 @@
 //! It walks in rounds, each the same on every machine. First every mesh and microbatch is tried
 //! under one schedule, by a short step; then the best meshes under every schedule, by a short step;
 //! last the best of those, with more and fewer credits, by the whole step. If policies are to be
-//! varied, a plan that does not fit is also tried with all that saves memory, and before the last
-//! round the best of the single changes of the first plan becomes the first, until none is better.
+//! varied, a plan that does not fit is also tried with all that saves memory, one whose rows travel
+//! with passes in pairs; and before the last round the best of the single changes of the first plan
+//! becomes the first, until none is better.
 
 use crate::{
     mesh::Mesh,
@@ -127,7 +128,9 @@ pub fn search(space: &Space, pricing: &impl Pricing, reach: Reach) -> Found {
         let first = roughly(pricing, reach, spec);
         let again = (reach.policies && matches!(first.verdict, Verdict::TooBig(_)))
             .then(|| roughly(pricing, reach, policies::lean(&first.spec)));
-        [Some(first), again].into_iter().flatten()
+        let paired = policies::paired(&again.as_ref().unwrap_or(&first).spec);
+        let paired = paired.filter(|_| reach.policies).map(|it| roughly(pricing, reach, it));
+        [Some(first), again, paired].into_iter().flatten()
     };
     let mut meshes: Vec<Candidate> = space.meshes().into_iter().flat_map(rough).collect();
     sort(&mut meshes);

@@ -44,8 +44,16 @@ impl Pace {
     /// Takes the device of an actor's rank for an instruction, when it is free; the other actor of
     /// the rank waits no longer than this one computes.
     pub(crate) fn begin(&self, rank: usize, me: Address, instruction: Instruction) -> Use<'_> {
+        self.take(rank, self.seconds(me, instruction))
+    }
+
+    /// Takes the device of an actor's rank for the updates of what it owns.
+    pub(crate) fn begin_updates(&self, rank: usize, me: Address) -> Use<'_> {
+        self.take(rank, self.prices.phases[me.stage][me.side as usize].update)
+    }
+
+    fn take(&self, rank: usize, seconds: f64) -> Use<'_> {
         let device = self.devices[rank].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let seconds = self.seconds(me, instruction);
         Use { _device: device, until: Instant::now() + Duration::from_secs_f64(seconds) }
     }
 

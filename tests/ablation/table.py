@@ -70,7 +70,7 @@ def row(options, plan):
     actors = [actor for stage in memory["memory"]["actors"] for actor in stage]
     cells = [
         plan,
-        pair(planned["program"], measured["step_seconds"], 2),
+        pair(planned["makespan"], measured["step_seconds"], 2),
         pair(device(actors), device(measured["actors"]), 2),
         pair(*[exposed(overlap, "Experts", count) for overlap, count in at]),
         pair(*[hidden(overlap, "Experts") for overlap, _ in at], 1),

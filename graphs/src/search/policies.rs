@@ -20,6 +20,12 @@ pub(super) fn lean(spec: &PlanSpec) -> PlanSpec {
     }
 }
 
+/// The plan with forward and backward passes in pairs, if rows travel and they are not.
+pub(super) fn paired(spec: &PlanSpec) -> Option<PlanSpec> {
+    let overlap = [spec.overlap.clone(), vec![Overlap::ExpertAllToAll]].concat();
+    (spec.mesh.ep > 1 && !spec.pairs()).then(|| PlanSpec { overlap, ..spec.clone() })
+}
+
 /// Plans that differ from one in a single policy.
 pub(super) fn changes(spec: &PlanSpec) -> Vec<PlanSpec> {
     let mut plans = Vec::new();

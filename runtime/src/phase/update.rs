@@ -40,9 +40,15 @@ impl Worker {
         if own.is_empty() {
             self.note_part(Part::Update);
         }
+        let brief = self.brief.clone();
+        let rank = self.me.index(&brief.plan.mesh) / 2;
+        let device = brief.pace.as_ref().map(|pace| pace.begin_updates(rank, self.me));
         for parameter in own {
             self.write_board(Doing::Working("updating weights".into()));
             self.begin_update(parameter, &verdict);
+        }
+        if let Some(device) = device {
+            device.end();
         }
         if self.phase.verdict.is_some() {
             self.write_board(Doing::Waiting("updates and new weights from other holders".into()));
