@@ -79,7 +79,7 @@ DEVICE void multiply(const Bf16* a, u32 a_stride, const Bf16* b, u32 b_stride,
     const Bf16* a_row = a + lane % 16 * a_stride + lane / 16 * 8;
     const Bf16* b_row = TURNED ? b + (lane / 16 * 8 + lane % 8) * b_stride + lane / 8 % 2 * 8
                                : b + lane % 16 * b_stride + lane / 16 * 8;
-#pragma unroll
+#pragma unroll 2
     for (u32 k = 0; k < DEPTH; k += 16) {
         u32 left[4];
         load_matrices(a_row + k, left);
