@@ -2,6 +2,7 @@
 //
 // SHIM_FOLDER, a constant of its own compilation, says where shim.h is; SHIM_FLAGS are given to
 // g++ beside the options that start with -D. The "CUBIN" is "TRPSHIM", its length, and a library.
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -20,6 +21,11 @@ static std::string content_of(const std::string& path) {
     std::stringstream all;
     all << file.rdbuf();
     return all.str();
+}
+
+// A sanitizer that this process was started with is none of the compiler's business.
+__attribute__((constructor)) static void start_children_plain() {
+    unsetenv("LD_PRELOAD");
 }
 
 API int nvrtcVersion(int* major, int* minor) {
