@@ -189,7 +189,8 @@ inline void go_on(Self& fiber, size_t index, bool is_new) {
     setcontext(&context);
 }
 
-inline void run_threads(std::vector<Self>& all, const std::function<void()>& body, bool reverse) {
+// Runs the threads of a block.
+inline void run_fibers(std::vector<Self>& all, const std::function<void()>& body, bool reverse) {
     while (fibers.stacks.size() < all.size()) {
         fibers.stacks.emplace_back(new char[STACK_BYTES]);
     }
@@ -206,45 +207,78 @@ inline void run_threads(std::vector<Self>& all, const std::function<void()>& bod
     }
 }
 
+#endif
+
+// A block that is about to run, its shared memory full of NaN.
+struct Round {
+    Block all;
+    std::vector<uint8_t> bytes;
+    std::vector<Self> selves;
+
+    Round(const Launch& how, uint64_t at, uint32_t threads)
+        : all(threads), bytes(how.shared_bytes + GUARD + 16, 0xFF), selves(threads) {
+        uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
+                       (uint32_t)(at / how.grid.x / how.grid.y)};
+        all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
+        for (uint32_t i = 0; i < threads; ++i) {
+            selves[i].thread = {i % how.block.x, i / how.block.x % how.block.y,
+                                i / how.block.x / how.block.y};
+            selves[i].block = block;
+            selves[i].block_dim = how.block, selves[i].grid_dim = how.grid;
+            selves[i].index = i, selves[i].votes_cast = 0, selves[i].is_done = false;
+            selves[i].all = &all, selves[i].warp = &all.warps[i / WARP];
+        }
+    }
+
+    // Whether nobody wrote behind shared memory.
+    bool is_whole(const Launch& how) const {
+        for (uint32_t i = 0; i < GUARD; ++i) {
+            if (all.shared[how.shared_bytes + i] != 0xFF) return false;
+        }
+        return true;
+    }
+};
+
+#ifdef SHIM_THREADS
+
+// A thread of its own for each thread of a block; the first makes block after block.
+inline bool run_blocks(const Launch& how, uint64_t blocks, uint32_t threads,
+                       const std::function<void()>& body, bool reverse) {
+    std::unique_ptr<Round> round;
+    Barrier meeting;
+    meeting.expected = threads;
+    bool is_whole = true;
+    auto work = [&](uint32_t own) {
+        for (uint64_t i = 0; i < blocks; ++i) {
+            if (own == 0) round.reset(new Round(how, reverse ? blocks - 1 - i : i, threads));
+            meeting.wait();
+            current = &round->selves[own];
+            body();
+            current->all->barrier.leave();
+            current->warp->barrier.leave();
+            meeting.wait();
+            if (own == 0) is_whole = is_whole && round->is_whole(how);
+        }
+    };
+    std::vector<std::thread> all;
+    for (uint32_t i = 0; i < threads; ++i) all.emplace_back(work, reverse ? threads - 1 - i : i);
+    for (auto& thread : all) thread.join();
+    return is_whole;
+}
+
 #else
 
-inline void run_threads(std::vector<Self>& all, const std::function<void()>& body, bool reverse) {
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < all.size(); ++i) {
-        Self* own = &all[reverse ? all.size() - 1 - i : i];
-        threads.emplace_back([own, &body] {
-            current = own;
-            body();
-            own->all->barrier.leave();
-            own->warp->barrier.leave();
-        });
+inline bool run_blocks(const Launch& how, uint64_t blocks, uint32_t threads,
+                       const std::function<void()>& body, bool reverse) {
+    for (uint64_t i = 0; i < blocks; ++i) {
+        Round round(how, reverse ? blocks - 1 - i : i, threads);
+        run_fibers(round.selves, body, reverse);
+        if (!round.is_whole(how)) return false;
     }
-    for (auto& thread : threads) thread.join();
+    return true;
 }
 
 #endif
-
-inline int run_block(const Launch& how, uint3 block, const std::function<void()>& body,
-                     bool reverse) {
-    uint32_t threads = how.block.x * how.block.y * how.block.z;
-    Block all(threads);
-    std::vector<uint8_t> bytes(how.shared_bytes + GUARD + 16, 0xFF);
-    all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
-    std::vector<Self> selves(threads);
-    for (uint32_t i = 0; i < threads; ++i) {
-        uint3 thread = {i % how.block.x, i / how.block.x % how.block.y,
-                        i / how.block.x / how.block.y};
-        selves[i].thread = thread, selves[i].block = block;
-        selves[i].block_dim = how.block, selves[i].grid_dim = how.grid;
-        selves[i].index = i, selves[i].votes_cast = 0, selves[i].is_done = false;
-        selves[i].all = &all, selves[i].warp = &all.warps[i / WARP];
-    }
-    run_threads(selves, body, reverse);
-    for (uint32_t i = 0; i < GUARD; ++i) {
-        if (all.shared[how.shared_bytes + i] != 0xFF) return 1;
-    }
-    return 0;
-}
 
 inline int run_grid(const Launch& how, const std::function<void()>& body) {
     // Static shared memory is the module's, so its launches go one by one.
@@ -253,13 +287,8 @@ inline int run_grid(const Launch& how, const std::function<void()>& body) {
     const char* order = getenv("TROUPE_SHIM_ORDER");
     bool reverse = order != nullptr && strcmp(order, "reverse") == 0;
     uint64_t blocks = (uint64_t)how.grid.x * how.grid.y * how.grid.z;
-    for (uint64_t i = 0; i < blocks; ++i) {
-        uint64_t at = reverse ? blocks - 1 - i : i;
-        uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
-                       (uint32_t)(at / how.grid.x / how.grid.y)};
-        if (run_block(how, block, body, reverse) != 0) return 1;
-    }
-    return 0;
+    uint32_t threads = how.block.x * how.block.y * how.block.z;
+    return run_blocks(how, blocks, threads, body, reverse) ? 0 : 1;
 }
 
 template <typename... A> struct Call : Work {

@@ -102,7 +102,7 @@ API int cuDeviceTotalMem_v2(size_t* bytes, int) {
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
     int arch = (int)number_from("TROUPE_SHIM_ARCH", 90);
     switch (attribute) {
-        case 16: *value = 4; return SUCCESS;
+        case 16: *value = 1; return SUCCESS;
         case 75: *value = arch / 10; return SUCCESS;
         case 76: *value = arch % 10; return SUCCESS;
         case 97: *value = 227 * 1024; return SUCCESS;

@@ -13,10 +13,10 @@ use kernels::{
     squares::Squares,
 };
 
-use crate::bed::{Bed, EXTENTS, Same, named, tolerance};
+use crate::bed::{Bed, Same, named, tolerance};
 
 pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
-    for (rows, width) in EXTENTS {
+    for &(rows, width) in bed.extents() {
         norm::<f32>(bed, rows, width)?;
         norm::<bf16>(bed, rows, width)?;
         stored::<f32>(bed, rows, width)?;
