@@ -1,7 +1,7 @@
 //! The device layer and every kernel on an emulation of the NVIDIA driver, NVRTC and cuBLASLt.
 //!
 //! No GPU is involved: `shim/` compiles the CUDA sources as C++ and runs each block's threads as
-//! fibers, or as threads that ThreadSanitizer watches. So what is shown is what kernels mean, that
+//! fibers, which ThreadSanitizer watches if asked to. So what is shown is what kernels mean, that
 //! they do not race within a block, and that the device layer calls the driver lawfully; neither
 //! speed nor the compiler's code. The sources and the calls are those that run on a GPU.
 
@@ -16,9 +16,9 @@ use std::{
 /// How the threads of a block run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// As fibers of one thread.
+    /// As fibers.
     Fibers,
-    /// As threads that ThreadSanitizer watches.
+    /// As fibers that ThreadSanitizer watches.
     Watched,
 }
 
@@ -66,7 +66,7 @@ impl Emulation {
     fn build(&self, source: &str, library: &str) {
         let flags = match self.kind {
             Kind::Fibers => "",
-            Kind::Watched => "-fsanitize=thread -DSHIM_THREADS",
+            Kind::Watched => "-fsanitize=thread -DSHIM_WATCHED",
         };
         let mut command = Command::new("g++");
         command.args(["-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"]);
@@ -152,9 +152,9 @@ fn on_the_emulation_no_kernel_races_within_a_block() {
     let Some(watched) = Emulation::new(Kind::Watched) else { return };
     let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
     let seed = fresh_seed();
-    let by_threads = outputs(&watched.run(&["check", &seed, "brief"], &[]));
-    let by_fibers = outputs(&fibers.run(&["check", &seed, "brief"], &[]));
-    assert_eq!(by_threads, by_fibers, "bits depend on how threads take turns");
+    let watched_bits = outputs(&watched.run(&["check", &seed, "brief"], &[]));
+    let bits = outputs(&fibers.run(&["check", &seed, "brief"], &[]));
+    assert_eq!(watched_bits, bits, "watching changes bits");
 }
 
 #[track_caller]

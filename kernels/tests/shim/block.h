@@ -1,8 +1,9 @@
 // A block of threads on a CPU: barriers, what lanes of a warp show each other, and turns.
 //
-// Part of shim.h. A block's threads are fibers of one thread that take turns in a fixed order, or,
-// with SHIM_THREADS, threads of their own that ThreadSanitizer watches. Blocks run one after the
-// other, the last one first if TROUPE_SHIM_ORDER is `reverse`.
+// Part of shim.h. A block's threads are fibers of one thread that take turns at barriers, in a
+// fixed order; blocks run one after the other, the last block and the last thread first if
+// TROUPE_SHIM_ORDER is `reverse`. With SHIM_WATCHED, ThreadSanitizer is told of the fibers and of
+// what a barrier orders, and of nothing else: accesses that only the turns keep apart are races.
 #pragma once
 
 namespace shim {
@@ -13,6 +14,8 @@ const uint32_t WARP = 32;
 struct Launch {
     uint3 grid, block;
     uint32_t shared_bytes;
+    // As many of ThreadSanitizer's as a block has threads, if it watches; making one takes long.
+    void** fibers;
 };
 
 // A kernel with its arguments, to be run later.
@@ -28,57 +31,49 @@ struct Work {
     abort();
 }
 
-#ifdef SHIM_THREADS
+#ifdef SHIM_WATCHED
 
-// Where threads meet; those that have ended are waited for no longer.
-struct Barrier {
-    std::mutex lock;
-    std::condition_variable turned;
-    uint32_t expected = 0, arrived = 0, turn = 0;
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* at);
+void __tsan_release(void* at);
+}
 
-    void turn_over() {
-        arrived = 0;
-        ++turn;
-        turned.notify_all();
-    }
+// What the turns are made of is no part of a kernel.
+#define UNWATCHED __attribute__((no_sanitize("thread"), noinline)) inline
 
-    void wait() {
-        std::unique_lock<std::mutex> held(lock);
-        uint32_t mine = turn;
-        if (++arrived == expected) return turn_over();
-        turned.wait(held, [&] { return turn != mine; });
-    }
+// All that was before a release is before what follows an acquire at the same place.
+inline void release(void* at) {
+    __tsan_release(at);
+}
 
-    void leave() {
-        std::unique_lock<std::mutex> held(lock);
-        if (--expected == arrived && expected > 0) turn_over();
-    }
-};
+inline void acquire(void* at) {
+    __tsan_acquire(at);
+}
 
 #else
 
-void yield();
+#define UNWATCHED inline
 
-struct Barrier {
-    uint32_t expected = 0, arrived = 0, turn = 0;
+inline void release(void*) {}
 
-    void turn_over() {
-        arrived = 0;
-        ++turn;
-    }
-
-    void wait() {
-        uint32_t mine = turn;
-        if (++arrived == expected) return turn_over();
-        while (turn == mine) yield();
-    }
-
-    void leave() {
-        if (--expected == arrived && expected > 0) turn_over();
-    }
-};
+inline void acquire(void*) {}
 
 #endif
+
+void yield();
+
+// Where threads meet; those that have ended are waited for no longer. Two places take turns in
+// telling what is ordered, so that nothing after a barrier seems to be before it.
+struct Barrier {
+    uint32_t expected = 0, arrived = 0, turn = 0;
+    char order[2];
+
+    void wait();
+    void leave();
+};
 
 // What the lanes of a warp show each other.
 struct Warp {
@@ -88,12 +83,11 @@ struct Warp {
 
 struct Block {
     Barrier barrier;
-    int votes[2] = {0, 0};
-    std::mutex lock;
+    std::vector<int> votes;
     std::vector<Warp> warps;
     uint8_t* shared;
 
-    Block(uint32_t threads) : warps((threads + WARP - 1) / WARP) {
+    Block(uint32_t threads) : votes(threads), warps((threads + WARP - 1) / WARP) {
         barrier.expected = threads;
         for (uint32_t i = 0; i < threads; ++i) ++warps[i / WARP].barrier.expected;
     }
@@ -102,25 +96,66 @@ struct Block {
 // A thread of a block.
 struct Self {
     uint3 thread, block, block_dim, grid_dim;
-    uint32_t index, votes_cast;
+    uint32_t index, threads;
     Block* all;
     Warp* warp;
-    jmp_buf place;
     bool is_done;
+    // Where it waits, and for what to be over.
+    const Barrier* waits_at;
+    uint32_t waits_for;
+    char* stack;
+#ifdef SHIM_WATCHED
+    ucontext_t place;
+    void* fiber;
+#else
+    jmp_buf place;
+#endif
 };
 
-#ifdef SHIM_THREADS
-inline thread_local Self* current;
+// The fibers of the launch that runs.
+struct Fibers {
+    Self* current;
+    Self* all;
+    const std::function<void()>* body;
+    char begins, ends;
+#ifdef SHIM_WATCHED
+    ucontext_t home;
+    void* fiber;
 #else
-inline Self* current;
+    jmp_buf home;
 #endif
+};
 
-inline Self& self() {
-    return *current;
+inline Fibers fibers;
+
+UNWATCHED Self& self() {
+    return *fibers.current;
 }
 
 inline uint32_t lane() {
     return self().index % WARP;
+}
+
+UNWATCHED void Barrier::wait() {
+    uint32_t mine = turn;
+    release(&order[mine % 2]);
+    if (++arrived == expected) {
+        arrived = 0;
+        ++turn;
+    }
+    Self* own = fibers.current;
+    own->waits_at = this, own->waits_for = mine;
+    while (turn == mine) yield();
+    own->waits_at = nullptr;
+    acquire(&order[mine % 2]);
+}
+
+UNWATCHED void Barrier::leave() {
+    release(&order[turn % 2]);
+    if (--expected == arrived && expected > 0) {
+        arrived = 0;
+        ++turn;
+    }
 }
 
 // Every lane shows a word and sees those of all lanes until `close`.
@@ -148,147 +183,114 @@ template <typename T> T from_lane(T mine, uint32_t other) {
 // Bytes after shared memory that nobody may write.
 const uint32_t GUARD = 64;
 
-#ifndef SHIM_THREADS
-
-// Fibers: each has a stack, and they take turns in a fixed order.
 const size_t STACK_BYTES = 256 * 1024;
 
-struct Fibers {
-    std::vector<Self> all;
-    std::vector<std::unique_ptr<char[]>> stacks;
-    jmp_buf home;
-    ucontext_t start;
-    const std::function<void()>* body;
-};
+// Back to where the fiber was let go on.
+UNWATCHED void yield() {
+#ifdef SHIM_WATCHED
+    Self* own = fibers.current;
+    __tsan_switch_to_fiber(fibers.fiber, 1);
+    swapcontext(&own->place, &fibers.home);
+#else
+    if (_setjmp(self().place) == 0) _longjmp(fibers.home, 1);
+#endif
+}
 
-inline Fibers fibers;
-
-inline void begin() {
+UNWATCHED void begin() {
+    acquire(&fibers.begins);
     (*fibers.body)();
-    self().is_done = true;
     self().all->barrier.leave();
     self().warp->barrier.leave();
-    _longjmp(fibers.home, 1);
+    release(&fibers.ends);
+    self().is_done = true;
+    for (;;) yield();
 }
 
-inline void yield() {
-    if (_setjmp(self().place) == 0) _longjmp(fibers.home, 1);
-}
-
-// Runs the fiber until it gives way.
-inline void go_on(Self& fiber, size_t index, bool is_new) {
-    current = &fiber;
+// Runs a fiber until it gives way.
+UNWATCHED void go_on(Self* own, bool is_new) {
+    fibers.current = own;
+#ifdef SHIM_WATCHED
+    ucontext_t& context = own->place;
+#else
     if (_setjmp(fibers.home) != 0) return;
-    if (!is_new) _longjmp(fiber.place, 1);
+    if (!is_new) _longjmp(own->place, 1);
     ucontext_t context;
-    getcontext(&context);
-    context.uc_stack.ss_sp = fibers.stacks[index].get();
-    context.uc_stack.ss_size = STACK_BYTES;
-    context.uc_link = nullptr;
-    makecontext(&context, begin, 0);
+#endif
+    if (is_new) {
+        getcontext(&context);
+        context.uc_stack.ss_sp = own->stack;
+        context.uc_stack.ss_size = STACK_BYTES;
+        context.uc_link = nullptr;
+        makecontext(&context, begin, 0);
+    }
+#ifdef SHIM_WATCHED
+    __tsan_switch_to_fiber(own->fiber, 1);
+    swapcontext(&fibers.home, &context);
+#else
     setcontext(&context);
+#endif
 }
 
-// Runs the threads of a block.
-inline void run_fibers(std::vector<Self>& all, const std::function<void()>& body, bool reverse) {
-    while (fibers.stacks.size() < all.size()) {
-        fibers.stacks.emplace_back(new char[STACK_BYTES]);
-    }
-    fibers.body = &body;
-    size_t left = all.size();
+// Lets the threads of a block take turns until all have ended.
+UNWATCHED void run_fibers(uint32_t threads, bool reverse) {
+    release(&fibers.begins);
+    uint32_t left = threads;
     for (bool is_new = true; left > 0; is_new = false) {
         left = 0;
-        for (size_t i = 0; i < all.size(); ++i) {
-            size_t index = reverse ? all.size() - 1 - i : i;
-            if (!is_new && all[index].is_done) continue;
-            go_on(all[index], index, is_new);
-            left += !all[index].is_done;
-        }
-    }
-}
-
-#endif
-
-// A block that is about to run, its shared memory full of NaN.
-struct Round {
-    Block all;
-    std::vector<uint8_t> bytes;
-    std::vector<Self> selves;
-
-    Round(const Launch& how, uint64_t at, uint32_t threads)
-        : all(threads), bytes(how.shared_bytes + GUARD + 16, 0xFF), selves(threads) {
-        uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
-                       (uint32_t)(at / how.grid.x / how.grid.y)};
-        all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
         for (uint32_t i = 0; i < threads; ++i) {
-            selves[i].thread = {i % how.block.x, i / how.block.x % how.block.y,
-                                i / how.block.x / how.block.y};
-            selves[i].block = block;
-            selves[i].block_dim = how.block, selves[i].grid_dim = how.grid;
-            selves[i].index = i, selves[i].votes_cast = 0, selves[i].is_done = false;
-            selves[i].all = &all, selves[i].warp = &all.warps[i / WARP];
+            Self* own = fibers.all + (reverse ? threads - 1 - i : i);
+            if (!is_new && own->is_done) continue;
+            bool waits = own->waits_at != nullptr && own->waits_at->turn == own->waits_for;
+            if (!waits) go_on(own, is_new);
+            left += !own->is_done;
         }
     }
-
-    // Whether nobody wrote behind shared memory.
-    bool is_whole(const Launch& how) const {
-        for (uint32_t i = 0; i < GUARD; ++i) {
-            if (all.shared[how.shared_bytes + i] != 0xFF) return false;
-        }
-        return true;
-    }
-};
-
-#ifdef SHIM_THREADS
-
-// A thread of its own for each thread of a block; the first makes block after block.
-inline bool run_blocks(const Launch& how, uint64_t blocks, uint32_t threads,
-                       const std::function<void()>& body, bool reverse) {
-    std::unique_ptr<Round> round;
-    Barrier meeting;
-    meeting.expected = threads;
-    bool is_whole = true;
-    auto work = [&](uint32_t own) {
-        for (uint64_t i = 0; i < blocks; ++i) {
-            if (own == 0) round.reset(new Round(how, reverse ? blocks - 1 - i : i, threads));
-            meeting.wait();
-            current = &round->selves[own];
-            body();
-            current->all->barrier.leave();
-            current->warp->barrier.leave();
-            meeting.wait();
-            if (own == 0) is_whole = is_whole && round->is_whole(how);
-        }
-    };
-    std::vector<std::thread> all;
-    for (uint32_t i = 0; i < threads; ++i) all.emplace_back(work, reverse ? threads - 1 - i : i);
-    for (auto& thread : all) thread.join();
-    return is_whole;
+    acquire(&fibers.ends);
 }
 
-#else
-
-inline bool run_blocks(const Launch& how, uint64_t blocks, uint32_t threads,
-                       const std::function<void()>& body, bool reverse) {
-    for (uint64_t i = 0; i < blocks; ++i) {
-        Round round(how, reverse ? blocks - 1 - i : i, threads);
-        run_fibers(round.selves, body, reverse);
-        if (!round.is_whole(how)) return false;
+// Runs a block; false if somebody wrote behind its shared memory, which begins full of NaN.
+inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool reverse) {
+    Block all(threads);
+    std::vector<uint8_t> bytes(how.shared_bytes + GUARD + 16, 0xFF);
+    all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
+    uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
+                   (uint32_t)(at / how.grid.x / how.grid.y)};
+    for (uint32_t i = 0; i < threads; ++i) {
+        Self& own = fibers.all[i];
+        own.thread = {i % how.block.x, i / how.block.x % how.block.y,
+                      i / how.block.x / how.block.y};
+        own.block = block, own.block_dim = how.block, own.grid_dim = how.grid;
+        own.index = i, own.threads = threads, own.is_done = false;
+        own.waits_at = nullptr;
+        own.all = &all, own.warp = &all.warps[i / WARP];
+    }
+    run_fibers(threads, reverse);
+    for (uint32_t i = 0; i < GUARD; ++i) {
+        if (all.shared[how.shared_bytes + i] != 0xFF) return false;
     }
     return true;
 }
 
-#endif
-
+// Runs all blocks. Static shared memory and fibers are there once, so only one grid runs at a time.
 inline int run_grid(const Launch& how, const std::function<void()>& body) {
-    // Static shared memory is the module's, so its launches go one by one.
-    static std::mutex one_by_one;
-    std::lock_guard<std::mutex> held(one_by_one);
     const char* order = getenv("TROUPE_SHIM_ORDER");
     bool reverse = order != nullptr && strcmp(order, "reverse") == 0;
     uint64_t blocks = (uint64_t)how.grid.x * how.grid.y * how.grid.z;
     uint32_t threads = how.block.x * how.block.y * how.block.z;
-    return run_blocks(how, blocks, threads, body, reverse) ? 0 : 1;
+    std::vector<Self> all(threads);
+    static std::vector<std::unique_ptr<char[]>> stacks;
+    while (stacks.size() < threads) stacks.emplace_back(new char[STACK_BYTES]);
+    for (uint32_t i = 0; i < threads; ++i) all[i].stack = stacks[i].get();
+    fibers.all = all.data(), fibers.body = &body;
+#ifdef SHIM_WATCHED
+    fibers.fiber = __tsan_get_current_fiber();
+    for (uint32_t i = 0; i < threads; ++i) all[i].fiber = how.fibers[i];
+#endif
+    bool is_whole = true;
+    for (uint64_t i = 0; i < blocks && is_whole; ++i) {
+        is_whole = run_block(how, reverse ? blocks - 1 - i : i, threads, reverse);
+    }
+    return is_whole ? 0 : 1;
 }
 
 template <typename... A> struct Call : Work {

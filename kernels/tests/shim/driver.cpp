@@ -307,20 +307,31 @@ API int cuFuncSetAttribute(Function* function, int attribute, int value) {
     return SUCCESS;
 }
 
+// Launches run one by one, whatever streams they are queued on.
+static void run_alone(shim::Work& work, shim::Launch how) {
+    static std::mutex one_by_one;
+    static std::vector<void*> fibers;
+    std::lock_guard<std::mutex> held(one_by_one);
+#ifdef SHIM_WATCHED
+    uint32_t threads = how.block.x * how.block.y * how.block.z;
+    while (fibers.size() < threads) fibers.push_back(shim::__tsan_create_fiber(0));
+#endif
+    how.fibers = fibers.data();
+    if (work.run(how) != 0) sticky = ILLEGAL_ADDRESS;
+}
+
 API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                        Stream* stream, void** arguments, void** extra) {
     if (ready() != SUCCESS) return ready();
-    shim::Launch how = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared};
+    shim::Launch how = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, nullptr};
     uint64_t threads = (uint64_t)block_x * block_y * block_z;
     bool is_grid = grid_x > 0 && grid_y > 0 && grid_z > 0 && grid_y < 65536 && grid_z < 65536;
     if (!is_grid || threads == 0 || threads > 1024 || extra != nullptr) return INVALID_VALUE;
     std::shared_ptr<shim::Work> work(function->prepare(arguments));
     if (threads > work->most_threads) return 701;
     if (shared > function->most_shared) return INVALID_VALUE;
-    stream->push([=] {
-        if (work->run(how) != 0) sticky = ILLEGAL_ADDRESS;
-    });
+    stream->push([=] { run_alone(*work, how); });
     return SUCCESS;
 }
 

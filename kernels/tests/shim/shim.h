@@ -131,16 +131,11 @@ static inline void __syncthreads() {
 
 static inline int __syncthreads_or(int vote) {
     shim::Self& self = shim::self();
-    int& sum = self.all->votes[self.votes_cast % 2];
-    {
-        std::lock_guard<std::mutex> held(self.all->lock);
-        sum |= vote != 0;
-    }
+    self.all->votes[self.index] = vote != 0;
     __syncthreads();
-    int any = sum;
+    int any = 0;
+    for (uint32_t i = 0; i < self.threads; ++i) any |= self.all->votes[i];
     __syncthreads();
-    if (self.index == 0) self.all->votes[self.votes_cast % 2] = 0;
-    ++self.votes_cast;
     return any;
 }
 
