@@ -71,7 +71,8 @@ struct Barrier {
     uint32_t expected = 0, arrived = 0, turn = 0;
     char order[2];
 
-    void wait();
+    // What has been written before is seen after, unless it is only a meeting.
+    void wait(bool is_meeting = false);
     void leave();
 };
 
@@ -136,9 +137,9 @@ inline uint32_t lane() {
     return self().index % WARP;
 }
 
-UNWATCHED void Barrier::wait() {
+UNWATCHED void Barrier::wait(bool is_meeting) {
     uint32_t mine = turn;
-    release(&order[mine % 2]);
+    if (!is_meeting) release(&order[mine % 2]);
     if (++arrived == expected) {
         arrived = 0;
         ++turn;
@@ -147,7 +148,7 @@ UNWATCHED void Barrier::wait() {
     own->waits_at = this, own->waits_for = mine;
     while (turn == mine) yield();
     own->waits_at = nullptr;
-    acquire(&order[mine % 2]);
+    if (!is_meeting) acquire(&order[mine % 2]);
 }
 
 UNWATCHED void Barrier::leave() {
@@ -158,20 +159,21 @@ UNWATCHED void Barrier::leave() {
     }
 }
 
-// Every lane shows a word and sees those of all lanes until `close`.
-inline uint64_t* open_slots(uint64_t mine) {
+// Every lane shows a word and sees those of all lanes until `close`. CUDA does not say that memory
+// is ordered by it, so it is a meeting and no more.
+UNWATCHED uint64_t* open_slots(uint64_t mine) {
     Warp* warp = self().warp;
     if (warp->barrier.expected != WARP) fail("a warp's function without all of its lanes");
     warp->slots[lane()] = mine;
-    warp->barrier.wait();
+    warp->barrier.wait(true);
     return warp->slots;
 }
 
-inline void close_slots() {
-    self().warp->barrier.wait();
+UNWATCHED void close_slots() {
+    self().warp->barrier.wait(true);
 }
 
-template <typename T> T from_lane(T mine, uint32_t other) {
+template <typename T> UNWATCHED T from_lane(T mine, uint32_t other) {
     uint64_t word = 0;
     memcpy(&word, &mine, sizeof(T));
     T theirs;

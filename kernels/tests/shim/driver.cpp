@@ -35,6 +35,15 @@ struct Module {
     void* library;
 };
 
+// Files that a sanitizer may want to read until the end.
+struct Leftovers {
+    std::vector<std::string> paths;
+
+    ~Leftovers() {
+        for (const std::string& path : paths) unlink(path.c_str());
+    }
+};
+
 struct Function {
     shim::Work* (*prepare)(void**);
     uint32_t most_shared = 48 * 1024;
@@ -280,7 +289,8 @@ API int cuModuleLoadData(Module** module, const void* image) {
     bool is_written = write(file, bytes, head[1]) == (ssize_t)head[1];
     close(file);
     void* library = is_written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-    unlink(path);
+    static Leftovers leftovers;
+    leftovers.paths.push_back(path);
     if (library == nullptr) fprintf(stderr, "shim: %s\n", dlerror());
     *module = new Module{library};
     return library == nullptr ? INVALID_IMAGE : SUCCESS;

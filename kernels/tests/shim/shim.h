@@ -74,25 +74,31 @@ static inline int __ffs(uint32_t x) {
 
 namespace shim {
 
+UNWATCHED void rows_of_lanes(const void* mine, uint64_t (&rows)[WARP]) {
+    uint64_t* all = open_slots((uint64_t)mine);
+    for (uint32_t i = 0; i < WARP; ++i) rows[i] = all[i];
+    close_slots();
+}
+
 // PTX ISA, ldmatrix .x4, with .trans or without.
 inline void load_matrices(const void* row, uint32_t (&to)[4], bool is_turned) {
     if ((uintptr_t)row % 16 != 0) fail("ldmatrix of a row that is not aligned");
-    uint64_t* rows = open_slots((uint64_t)row);
+    uint64_t rows[WARP];
+    rows_of_lanes(row, rows);
     uint32_t group = lane() / 4, pair = lane() % 4 * 2;
     for (uint32_t i = 0; i < 4; ++i) {
         auto at = [&](uint32_t r, uint32_t c) { return (uint32_t)((uint16_t*)rows[8 * i + r])[c]; };
         to[i] = is_turned ? at(pair, group) | at(pair + 1, group) << 16
                           : at(group, pair) | at(group, pair + 1) << 16;
     }
-    close_slots();
 }
 
-inline float half_of(uint32_t word, uint32_t which) {
+UNWATCHED float half_of(uint32_t word, uint32_t which) {
     return __uint_as_float(which == 0 ? word << 16 : word & 0xFFFF0000u);
 }
 
 // PTX ISA, mma.m16n8k16 with factors of BF16; sums here are exact and rounded once.
-inline void multiply_fragments(float (&c)[4], const uint32_t (&a)[4], uint32_t b_low,
+UNWATCHED void multiply_fragments(float (&c)[4], const uint32_t (&a)[4], uint32_t b_low,
                                uint32_t b_high) {
     uint32_t mine[6] = {a[0], a[1], a[2], a[3], b_low, b_high};
     uint64_t* lanes = open_slots((uint64_t)mine);
@@ -147,7 +153,7 @@ template <typename T> T __shfl_xor_sync(uint32_t, T mine, uint32_t apart) {
     return shim::from_lane(mine, shim::lane() ^ apart);
 }
 
-static inline uint32_t __ballot_sync(uint32_t, bool vote) {
+UNWATCHED uint32_t __ballot_sync(uint32_t, bool vote) {
     uint64_t* slots = shim::open_slots(vote);
     uint32_t votes = 0;
     for (uint32_t i = 0; i < shim::WARP; ++i) votes |= (uint32_t)(slots[i] != 0) << i;
