@@ -204,3 +204,33 @@ fn what_is_missing_is_said_in_a_sentence() {
          on LD_LIBRARY_PATH",
     );
 }
+
+/// Times of an emulation say nothing, but a program that is to run on a lent GPU should run.
+#[test]
+fn on_the_emulation_every_kernel_can_be_timed() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let output = emulation.run(&["time", "small"], &[]);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    for kernel in ["swiglu forward", "adamw", "fp8 decode", "routing", "attention backward"] {
+        assert!(out.lines().any(|line| line.starts_with(kernel)), "{kernel} in\n{out}");
+    }
+}
+
+#[test]
+fn the_script_for_a_machine_with_a_gpu_checks_and_does_not_time_an_emulation() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let folder = emulation.folder.join("carried");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_troupe-gpu"), folder.join("troupe-gpu")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/gpu.sh");
+    let mut command = Command::new("bash");
+    command.arg(script).arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("LD_LIBRARY_PATH", &emulation.folder);
+    command.env("TROUPE_KERNELS", emulation.folder.join("kernels"));
+    let output = finished(command);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains(" 0 wrong") && out.trim().ends_with("times would say nothing"), "{out}");
+    assert!(folder.join("gpu-check.txt").exists() && !folder.join("gpu-time.txt").exists());
+}

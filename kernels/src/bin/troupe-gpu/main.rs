@@ -20,7 +20,7 @@ use kernels::cuda::{Compiler, Device, DeviceError};
 
 use self::bed::Bed;
 
-const USAGE: &str = "troupe-gpu check [SEED [brief]] | time";
+const USAGE: &str = "troupe-gpu check [SEED [brief]] | time [small]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +32,10 @@ fn main() -> ExitCode {
             (Ok(seed), ["brief"]) => check(seed, true),
             _ => return usage(),
         },
-        ["time"] => opened().and_then(|device| time::all(&device)).map(|()| true),
+        ["time"] => opened().and_then(|device| time::all(&device, time::K2)).map(|()| true),
+        ["time", "small"] => {
+            opened().and_then(|device| time::all(&device, time::SMALL)).map(|()| true)
+        }
         _ => return usage(),
     };
     match outcome {

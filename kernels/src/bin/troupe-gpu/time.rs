@@ -20,14 +20,48 @@ use kernels::{
 /// Times that a kernel is run after a first one that is not counted.
 const RUNS: usize = 30;
 
-/// Tokens, and K2's extents.
-const TOKENS: usize = 4096;
-const WIDTH: usize = 7168;
-const EXPERTS: usize = 384;
-const PER_TOKEN: usize = 8;
-const VOCAB: usize = 20_480;
+/// Extents of what is timed.
+#[derive(Clone, Copy)]
+pub struct Extents {
+    tokens: usize,
+    width: usize,
+    experts: usize,
+    per_token: usize,
+    vocab: usize,
+    /// Bytes of the copy, and rows of the square product, that say what the device can do.
+    copied: usize,
+    square: usize,
+    /// Heads of attention.
+    heads: usize,
+}
+
+/// Kimi K2's: 4,096 tokens, an eighth of the vocabulary, 16 heads.
+pub const K2: Extents = Extents {
+    tokens: 4096,
+    width: 7168,
+    experts: 384,
+    per_token: 8,
+    vocab: 20_480,
+    copied: 256 << 20,
+    square: 8192,
+    heads: 16,
+};
+
+/// So small that the emulation of the driver gets through, too, which shows that this runs and
+/// nothing else.
+pub const SMALL: Extents = Extents {
+    tokens: 16,
+    width: 64,
+    experts: 16,
+    per_token: 2,
+    vocab: 40,
+    copied: 4096,
+    square: 16,
+    heads: 1,
+};
 
 struct Clock {
+    at: Extents,
     stream: Stream,
     arena: Arena,
     products: Products,
@@ -37,18 +71,18 @@ struct Clock {
     flops_per_us: f64,
 }
 
-pub fn all(device: &Device) -> Result<(), DeviceError> {
+pub fn all(device: &Device, at: Extents) -> Result<(), DeviceError> {
     let stream = Stream::new(device)?;
     let arena = Arena::new(device, device.memory()?.0 / 2)?;
     let products = Products::new(&stream, &arena)?;
-    let mut clock = Clock { stream, arena, products, bytes_per_us: 1.0, flops_per_us: 1.0 };
+    let mut clock = Clock { at, stream, arena, products, bytes_per_us: 1.0, flops_per_us: 1.0 };
     clock.ceilings()?;
     println!("{:<28} {:>10} {:>10} {:>7}", "kernel", "us", "floor us", "floor");
     clock.elementwise()?;
     clock.rows()?;
     clock.routing()?;
     clock.loss()?;
-    clock.attention(4096)
+    clock.attention()
 }
 
 impl Clock {
@@ -86,12 +120,12 @@ impl Clock {
     }
 
     fn ceilings(&mut self) -> Result<(), DeviceError> {
-        let len = 256 << 20;
+        let len = self.at.copied;
         let (x, mut y) = (self.arena.buffer::<u8>(len)?, self.arena.buffer::<u8>(len)?);
         let us = self.us(|| self.stream.copy(x.view(), y.view_mut()))?;
         self.bytes_per_us = 2.0 * len as f64 / us;
         drop((x, y));
-        let n = 8192;
+        let n = self.at.square;
         let (a, b, mut c) = (self.bf16(n * n)?, self.bf16(n * n)?, self.bf16(n * n)?);
         let us = self.us(|| {
             let (a, b) = (Matrix::new(a.view(), n, n), Matrix::new(b.view(), n, n).transposed());
@@ -118,7 +152,7 @@ impl Clock {
     }
 
     fn elementwise(&self) -> Result<(), DeviceError> {
-        let (s, n) = (&self.stream, TOKENS * WIDTH);
+        let (s, n) = (&self.stream, self.at.tokens * self.at.width);
         let (a, b, c) = (self.bf16(n)?, self.bf16(n)?, self.bf16(n)?);
         let (mut d, mut e) = (self.bf16(n)?, self.bf16(n)?);
         let (mut w, mut m, mut v) = (self.f32(n)?, self.f32(n)?, self.f32(n)?);
@@ -143,14 +177,15 @@ impl Clock {
             elementwise::adamw(s, &how, g.view(), m, v, w)
         })?;
         self.line("transposed", 8 * n, 0.0, || {
-            reduce::transposed(s, g.view(), TOKENS, WIDTH, w.view_mut())
+            reduce::transposed(s, g.view(), self.at.tokens, self.at.width, w.view_mut())
         })
     }
 
     fn rows(&self) -> Result<(), DeviceError> {
-        let (s, n) = (&self.stream, TOKENS * WIDTH);
+        let (s, n) = (&self.stream, self.at.tokens * self.at.width);
         let (x, dy, mut y) = (self.bf16(n)?, self.bf16(n)?, self.bf16(n)?);
-        let (w, mut rstd, mut dw) = (self.f32(WIDTH)?, self.f32(TOKENS)?, self.f32(WIDTH)?);
+        let (w, mut rstd, mut dw) =
+            (self.f32(self.at.width)?, self.f32(self.at.tokens)?, self.f32(self.at.width)?);
         self.line("rms_norm forward", 4 * n, 0.0, || {
             rms_norm::forward(s, x.view(), w.view(), 1e-6, y.view_mut(), rstd.view_mut())
         })?;
@@ -158,95 +193,133 @@ impl Clock {
             let (r, dy, to) = (rstd.view(), dy.view(), y.view_mut());
             rms_norm::backward_input(s, x.view(), w.view(), r, dy, to)
         })?;
-        let mut parts = self.f32(rms_norm::scratch(TOKENS, WIDTH))?;
+        let mut parts = self.f32(rms_norm::scratch(self.at.tokens, self.at.width))?;
         self.line("rms_norm backward weight", 4 * n, 0.0, || {
             let (r, parts, to) = (rstd.view(), parts.view_mut(), dw.view_mut());
             rms_norm::backward_weight(s, x.view(), r, dy.view(), parts, to)
         })?;
-        let (mut codes, mut scales) =
-            (self.arena.buffer::<u8>(n)?, self.f32(TOKENS * kernels::fp8::tiles(WIDTH))?);
+        let (mut codes, mut scales) = (
+            self.arena.buffer::<u8>(n)?,
+            self.f32(self.at.tokens * kernels::fp8::tiles(self.at.width))?,
+        );
         self.line("fp8 encode", 3 * n, 0.0, || {
-            fp8::encode(s, x.view(), WIDTH, codes.view_mut(), scales.view_mut())
+            fp8::encode(s, x.view(), self.at.width, codes.view_mut(), scales.view_mut())
         })?;
         self.line("fp8 decode", 3 * n, 0.0, || {
-            fp8::decode(s, codes.view(), scales.view(), WIDTH, y.view_mut())
+            fp8::decode(s, codes.view(), scales.view(), self.at.width, y.view_mut())
         })?;
         let g = self.f32(n)?;
-        let mut parts = self.f32(squares::scratch(n, WIDTH))?;
+        let mut parts = self.f32(squares::scratch(n, self.at.width))?;
         let mut words = self.arena.buffer(squares::RESULT)?;
         self.line("squares", 4 * n, 0.0, || {
-            squares::of_rows(s, g.view(), WIDTH, parts.view_mut(), words.view_mut())
+            squares::of_rows(s, g.view(), self.at.width, parts.view_mut(), words.view_mut())
         })
     }
 
     /// Choices of all tokens, drawn at random.
     fn choices(&self) -> Result<Buffer<i32>, DeviceError> {
-        let pick = |i: u64| (random::bits(3, i) % (EXPERTS / PER_TOKEN) as u64) as i32;
-        let choice = |i: usize| pick(i as u64) * PER_TOKEN as i32 + (i % PER_TOKEN) as i32;
-        let all: Vec<i32> = (0..TOKENS * PER_TOKEN).map(choice).collect();
+        let pick =
+            |i: u64| (random::bits(3, i) % (self.at.experts / self.at.per_token) as u64) as i32;
+        let choice =
+            |i: usize| pick(i as u64) * self.at.per_token as i32 + (i % self.at.per_token) as i32;
+        let all: Vec<i32> = (0..self.at.tokens * self.at.per_token).map(choice).collect();
         let mut buffer = self.arena.buffer(all.len())?;
         self.stream.upload(&all, buffer.view_mut())?;
         Ok(buffer)
     }
 
     fn routing(&self) -> Result<(), DeviceError> {
-        let (s, choices) = (&self.stream, TOKENS * PER_TOKEN);
-        let (mut scores, bias) = (self.f32(TOKENS * EXPERTS)?, self.f32(EXPERTS)?);
+        let (s, choices) = (&self.stream, self.at.tokens * self.at.per_token);
+        let (mut scores, bias) =
+            (self.f32(self.at.tokens * self.at.experts)?, self.f32(self.at.experts)?);
         let (choice, mut chosen) = (self.choices()?, self.choices()?);
-        self.line("router scores", 8 * TOKENS * EXPERTS, 0.0, || {
+        self.line("router scores", 8 * self.at.tokens * self.at.experts, 0.0, || {
             router::scores(s, scores.view_mut())
         })?;
-        let how = Choice { experts: EXPERTS, per_token: PER_TOKEN, groups: 1, groups_per_token: 1 };
-        self.line("router choose", 4 * TOKENS * EXPERTS, 0.0, || {
+        let how = Choice {
+            experts: self.at.experts,
+            per_token: self.at.per_token,
+            groups: 1,
+            groups_per_token: 1,
+        };
+        self.line("router choose", 4 * self.at.tokens * self.at.experts, 0.0, || {
             router::choose(s, &how, scores.view(), bias.view(), chosen.view_mut())
         })?;
         let (mut rows, mut counts) =
-            (self.arena.buffer::<i32>(choices)?, self.arena.buffer::<i32>(EXPERTS)?);
+            (self.arena.buffer::<i32>(choices)?, self.arena.buffer::<i32>(self.at.experts)?);
         self.line("routing", 8 * choices, 0.0, || {
             permute::routing(s, choice.view(), rows.view_mut(), counts.view_mut())
         })?;
-        let (mut x, mut routed) = (self.bf16(TOKENS * WIDTH)?, self.bf16(choices * WIDTH)?);
-        let bytes = 2 * WIDTH * (TOKENS + choices);
+        let (mut x, mut routed) =
+            (self.bf16(self.at.tokens * self.at.width)?, self.bf16(choices * self.at.width)?);
+        let bytes = 2 * self.at.width * (self.at.tokens + choices);
         self.line("scatter (dispatch)", bytes, 0.0, || {
-            permute::scatter(s, rows.view(), x.view(), WIDTH, PER_TOKEN, routed.view_mut())
+            permute::scatter(
+                s,
+                rows.view(),
+                x.view(),
+                self.at.width,
+                self.at.per_token,
+                routed.view_mut(),
+            )
         })?;
         self.line("gather_sum (combine)", bytes, 0.0, || {
-            permute::gather_sum(s, rows.view(), routed.view(), WIDTH, PER_TOKEN, x.view_mut())
+            permute::gather_sum(
+                s,
+                rows.view(),
+                routed.view(),
+                self.at.width,
+                self.at.per_token,
+                x.view_mut(),
+            )
         })?;
-        let (share, mut weighed) = (self.f32(choices)?, self.bf16(choices * WIDTH)?);
-        self.line("weigh", 4 * choices * WIDTH, 0.0, || {
-            permute::weigh(s, routed.view(), share.view(), WIDTH, weighed.view_mut())
+        let (share, mut weighed) = (self.f32(choices)?, self.bf16(choices * self.at.width)?);
+        self.line("weigh", 4 * choices * self.at.width, 0.0, || {
+            permute::weigh(s, routed.view(), share.view(), self.at.width, weighed.view_mut())
         })
     }
 
     fn loss(&self) -> Result<(), DeviceError> {
-        let (s, n) = (&self.stream, TOKENS * VOCAB);
+        let (s, n) = (&self.stream, self.at.tokens * self.at.vocab);
         let (logits, mut dlogits) = (self.f32(n)?, self.bf16(n)?);
-        let (mut largest, mut sums) = (self.f32(TOKENS)?, self.f32(TOKENS)?);
-        let mut tokens = self.arena.buffer::<i32>(TOKENS)?;
-        let all: Vec<i32> = (0..TOKENS).map(|i| (i * 37 % VOCAB) as i32).collect();
+        let (mut largest, mut sums) = (self.f32(self.at.tokens)?, self.f32(self.at.tokens)?);
+        let mut tokens = self.arena.buffer::<i32>(self.at.tokens)?;
+        let all: Vec<i32> = (0..self.at.tokens).map(|i| (i * 37 % self.at.vocab) as i32).collect();
         s.upload(&all, tokens.view_mut())?;
         self.line("cross_entropy extend", 4 * n, 0.0, || {
-            cross_entropy::extend(s, logits.view(), VOCAB, largest.view_mut(), sums.view_mut())
+            cross_entropy::extend(
+                s,
+                logits.view(),
+                self.at.vocab,
+                largest.view_mut(),
+                sums.view_mut(),
+            )
         })?;
         self.line("cross_entropy gradient", 6 * n, 0.0, || {
             let (l, t, to) = (largest.view(), tokens.view(), dlogits.view_mut());
-            cross_entropy::gradient(s, logits.view(), VOCAB, 0, l, t, 1.0, to)
+            cross_entropy::gradient(s, logits.view(), self.at.vocab, 0, l, t, 1.0, to)
         })?;
-        let (table, mut x) = (self.bf16(VOCAB * WIDTH)?, self.bf16(TOKENS * WIDTH)?);
-        self.line("embedding", 4 * TOKENS * WIDTH, 0.0, || {
-            embedding::gather(s, table.view(), WIDTH, tokens.view(), x.view_mut())
+        let (table, mut x) =
+            (self.bf16(self.at.vocab * self.at.width)?, self.bf16(self.at.tokens * self.at.width)?);
+        self.line("embedding", 4 * self.at.tokens * self.at.width, 0.0, || {
+            embedding::gather(s, table.view(), self.at.width, tokens.view(), x.view_mut())
         })?;
-        let mut dtable = self.f32(VOCAB * WIDTH)?;
-        self.line("embedding backward", 10 * TOKENS * WIDTH, 0.0, || {
-            embedding::scatter_add(s, dtable.view_mut(), WIDTH, tokens.view(), x.view())
+        let mut dtable = self.f32(self.at.vocab * self.at.width)?;
+        self.line("embedding backward", 10 * self.at.tokens * self.at.width, 0.0, || {
+            embedding::scatter_add(s, dtable.view_mut(), self.at.width, tokens.view(), x.view())
         })
     }
 
-    /// Attention of sixteen of K2's heads over one sequence.
-    fn attention(&self, sequence: usize) -> Result<(), DeviceError> {
-        let heads = Heads { heads: 16, nope: 128, rope: 64, value: 128, scale: 192_f32.powf(-0.5) };
-        let (s, t, h) = (&self.stream, sequence, heads.heads);
+    /// Attention of heads as wide as K2's over one sequence.
+    fn attention(&self) -> Result<(), DeviceError> {
+        let heads = Heads {
+            heads: self.at.heads,
+            nope: 128,
+            rope: 64,
+            value: 128,
+            scale: 192_f32.powf(-0.5),
+        };
+        let (s, t, h) = (&self.stream, self.at.tokens, heads.heads);
         let (q, kv, k_rope) =
             (self.bf16(t * h * 192)?, self.bf16(t * h * 256)?, self.bf16(t * 64)?);
         let frequencies: Vec<f64> = (0..32).map(|i| 0.75_f64.powi(i)).collect();
