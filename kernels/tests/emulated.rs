@@ -205,6 +205,34 @@ fn what_is_missing_is_said_in_a_sentence() {
     );
 }
 
+/// A library of the driver's name with some of its functions, as in a damaged installation.
+fn half_a_driver(folder: &Path, functions: &str) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("driver.cpp"), format!("extern \"C\" {{ {functions} }}")).unwrap();
+    let mut command = Command::new("g++");
+    command.args(["-shared", "-fPIC", "driver.cpp", "-o", "libcuda.so.1"]).current_dir(folder);
+    assert!(command.status().unwrap().success());
+    folder.to_path_buf()
+}
+
+#[test]
+fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let version = "int cuInit(unsigned) { return 0; } \
+                   int cuDriverGetVersion(int* v) { *v = 13000; return 0; }";
+    for (name, functions, lacks) in [
+        ("no-version", "int cuInit(unsigned) { return 0; }", "Missing symbol cuDriverGetVersion"),
+        ("no-contexts", version, "it lacks cuCtxSetCurrent"),
+    ] {
+        let folder = half_a_driver(&emulation.folder.join(name), functions);
+        let output = emulation.run(&["check"], &[("LD_LIBRARY_PATH", folder.to_str().unwrap())]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let begin = "error: the NVIDIA driver cannot be used, install it anew: ";
+        assert!(error.starts_with(&format!("{begin}{lacks}")), "{error}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
 /// Times of an emulation say nothing, but a program that is to run on a lent GPU should run.
 #[test]
 fn on_the_emulation_every_kernel_can_be_timed() {

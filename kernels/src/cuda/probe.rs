@@ -16,6 +16,45 @@ use super::{DeviceError, error::Doing};
 /// The oldest driver that has all functions we call: CUDA 12.8.
 const OLDEST_DRIVER: i32 = 12_080;
 
+/// Functions of the driver that the device layer calls, and cudarc would panic without.
+const NEEDED: [&str; 35] = [
+    "cuCtxSetCurrent",
+    "cuCtxSynchronize",
+    "cuDeviceGet",
+    "cuDeviceGetAttribute",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDeviceTotalMem_v2",
+    "cuDriverGetVersion",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventElapsedTime_v2",
+    "cuEventQuery",
+    "cuEventRecord",
+    "cuEventSynchronize",
+    "cuFuncSetAttribute",
+    "cuGetErrorName",
+    "cuInit",
+    "cuLaunchKernel",
+    "cuMemAlloc_v2",
+    "cuMemFreeHost",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
+];
+
 /// A GPU that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -148,6 +187,14 @@ fn devices() -> Result<Vec<Found>, DeviceError> {
     unsafe { sys::cuDriverGetVersion(&mut driver) }.result().doing("asking for its version")?;
     if driver < OLDEST_DRIVER {
         return Err(DeviceError::OldDriver { found: driver });
+    }
+    for name in NEEDED {
+        // SAFETY: the library is the driver's; what is found is looked at and not called.
+        let symbol = unsafe { sys::culib().get::<*const ()>(name.as_bytes()) };
+        if symbol.is_err() {
+            let (library, cause) = ("the NVIDIA driver", format!("it lacks {name}"));
+            return Err(DeviceError::BrokenLibrary { library, cause });
+        }
     }
     let count = result::device::get_count().doing("counting the GPUs")?;
     if count == 0 {
