@@ -147,7 +147,8 @@ pub(crate) fn cublaslt_version() -> Result<String, DeviceError> {
         return Err(DeviceError::NoLibrary { library: LIBRARY, package: "nvidia-cublas" });
     }
     // SAFETY: the function takes nothing and returns a number.
-    guarded(LIBRARY, || unsafe { cublaslt::sys::cublasLtGetVersion() }.to_string())
+    let code = guarded(LIBRARY, || unsafe { cublaslt::sys::cublasLtGetVersion() })?;
+    Ok(format!("{}.{}.{}", code / 10_000, code / 100 % 100, code % 100))
 }
 
 /// NCCL is looked for by the name that its package has; nothing calls it yet.

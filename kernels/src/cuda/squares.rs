@@ -3,8 +3,8 @@
 use super::{DeviceError, Stream, View, ViewMut, launch::Launch, program::Source};
 use crate::squares::{PART, WORDS};
 
-/// Words that [`of_rows`] writes; [`Squares::from_words`](crate::squares::Squares::from_words) reads
-/// them.
+/// Words that [`of_rows`] writes, for
+/// [`Squares::from_words`](crate::squares::Squares::from_words).
 pub const RESULT: usize = WORDS + 1;
 
 /// Elements of F32 that [`of_rows`] needs beside its arguments.
