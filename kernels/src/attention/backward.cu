@@ -8,7 +8,7 @@
 // once for `along` and once for dq; a block of `keys` has 64 keys and goes through their queries.
 // A block has eight warps: four times 16 rows, and of each product half of the columns.
 // `along` is summed from p and dp as on the CPU, so y need not be kept; with it, the first of three
-// sweeps, 28 % of the products, would be a sum over columns.
+// sweeps, 22 % of the products, would be a sum over columns.
 //
 // Launch of both: 256 threads; a block for each tile of rows (x), head (y) and sequence (z); shared
 // memory for what `Shared` points to.
