@@ -106,6 +106,57 @@ fn unsafe_stands_only_in_kernels_and_says_why() {
     check(wrong);
 }
 
+/// CUDA sources, and the C++ that emulates a driver for them.
+fn cuda_sources() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut folders = vec![root().join("kernels/src"), root().join("kernels/tests/shim")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if path.is_dir() {
+                folders.push(path);
+            } else if matches!(ending, Some("cu" | "cuh" | "cpp" | "h")) {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                all.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn cuda_sources_keep_the_same_walls() {
+    let (mut wrong, all) = (Vec::new(), cuda_sources());
+    assert!(20 < all.len(), "only {} sources", all.len());
+    for (name, text) in all {
+        let lines = text.lines().count();
+        if FILE_LINES < lines || !text.starts_with("// ") {
+            wrong.push(format!("{name} has {lines} lines, or does not say what it is for"));
+        }
+        let mut begin = None;
+        for (number, line) in text.lines().enumerate() {
+            if 100 < line.chars().count() {
+                wrong.push(format!("{name}:{} is wider than 100 columns", number + 1));
+            }
+            // A body begins at the end of an unindented head and ends with an unindented brace.
+            if line.ends_with('{') && begin.is_none() && !line.starts_with("namespace") {
+                begin = Some(number);
+            } else if line == "}" || line == "};" {
+                let begin = begin.take().unwrap_or(number);
+                if FUNCTION_LINES < number - begin {
+                    wrong.push(format!("{name}:{} has {} lines", begin + 1, number - begin));
+                }
+            }
+        }
+        if text.contains("#include") && name.starts_with("kernels/src/") {
+            wrong.push(format!("{name} includes a header, which users would have to have"));
+        }
+    }
+    check(wrong);
+}
+
 #[test]
 fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();

@@ -180,6 +180,8 @@ pub enum Verb {
         #[arg(long)]
         model: bool,
     },
+    /// Say what this machine has for training, what is missing, and what to do about it.
+    Doctor,
     /// Explain an error code, field, variant, preset, or `exit`; without a name, list them.
     Explain {
         /// What is to be explained.

@@ -9,8 +9,8 @@ use graphs::schedule::Pipeline;
 use jobs::{
     Loaded, Report, Request,
     commands::{
-        bench, check, diff, eval, explain, export, import, measure, plan, resolve, run, sample,
-        schedule, search, simulate, verify, viz,
+        bench, check, diff, doctor, eval, explain, export, import, measure, plan, resolve, run,
+        sample, schedule, search, simulate, verify, viz,
     },
     exit::Failure,
     job::{Model, Precision},
@@ -118,6 +118,7 @@ fn verb(arguments: Arguments) -> Result<u8, Ended> {
             };
             resolve::resolve(&loaded(job)?, part, json)?
         }
+        Verb::Doctor => doctor::doctor(json),
         Verb::Explain { name } => explain::explain(name.as_deref(), json)?,
         Verb::Viz(asked) => return drawn(asked, json),
         Verb::Run { job, data, dir, quiet, trace, trace_step, force } => {

@@ -17,6 +17,17 @@ pub struct Update {
     pub step: u32,
 }
 
+impl Update {
+    /// Learning rate and spread of the moments, both corrected for the bias, and what is kept of a
+    /// weight.
+    pub(crate) fn factors(&self) -> (f32, f32, f32) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(self.step));
+        let rate = (f64::from(self.lr) / correction(self.betas.0)) as f32;
+        let spread = (1.0 / correction(self.betas.1).sqrt()) as f32;
+        (rate, spread, 1.0 - self.lr * self.weight_decay)
+    }
+}
+
 vectorised! {
     /// Updates a weight and its two moments.
     ///
@@ -26,10 +37,7 @@ vectorised! {
     /// ```
     pub fn update(how: &Update, grad: &[f32], m: &mut [f32], v: &mut [f32], w: &mut [f32]) {
         let (b1, b2) = how.betas;
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(how.step));
-        let rate = (f64::from(how.lr) / correction(b1)) as f32;
-        let spread = (1.0 / correction(b2).sqrt()) as f32;
-        let keep = 1.0 - how.lr * how.weight_decay;
+        let (rate, spread, keep) = how.factors();
         for (((g, m), v), w) in grad.iter().zip(m).zip(v).zip(w) {
             *m = b1 * *m + (1.0 - b1) * g;
             *v = b2 * *v + (1.0 - b2) * g * g;

@@ -10,6 +10,7 @@ pub mod attention;
 pub mod cast;
 pub mod cores;
 pub mod cross_entropy;
+pub mod cuda;
 pub mod embedding;
 pub mod exp;
 pub mod fp8;

@@ -32,6 +32,11 @@ impl Rotation {
         self.turns.len() / self.pairs.max(1)
     }
 
+    /// Cosine and sine of each pair, one after the other: `[positions, pairs, 2]`, for devices.
+    pub fn turns(&self) -> Vec<f32> {
+        self.turns.iter().flat_map(|&(cos, sin)| [cos, sin]).collect()
+    }
+
     fn of(&self, index: usize) -> &[(f32, f32)] {
         &self.turns[index * self.pairs..][..self.pairs]
     }

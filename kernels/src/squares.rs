@@ -7,10 +7,10 @@
 use crate::reduce::dot;
 
 /// Bits of the sum: 277 of the largest F32, and room for as many rows as anybody has.
-const WORDS: usize = 5;
+pub(crate) const WORDS: usize = 5;
 
 /// Elements of a row that are summed in F32 at a time.
-const PART: usize = 4096;
+pub(crate) const PART: usize = 4096;
 
 /// The exact sum of the F32 sums of the squares of rows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -29,6 +29,13 @@ impl Squares {
             row.chunks(PART).for_each(|part| sum.push(dot(part, part)));
         }
         sum
+    }
+
+    /// What a device has summed: the words, lowest first, then 1 if a row's sum was no finite
+    /// number.
+    pub fn from_words(all: [u64; WORDS + 1]) -> Self {
+        let [words @ .., is_broken] = all;
+        Squares { words, is_broken: is_broken != 0 }
     }
 
     /// Adds the sum of other rows.

@@ -1,0 +1,219 @@
+// Tiles of attention in shared memory, and products of them on tensor cores.
+//
+// The head's widths are constants of the compilation: NOPE and ROPE (both even), VALUE. A row in
+// shared memory is padded with zeros to a multiple of 32 numbers, the depth of products, and by 16
+// bytes, so that the rows that a matrix load touches lie in different banks.
+//
+// A warp multiplies 16 rows at a time. Of a product [16, 8 n] a thread holds, of each eight
+// columns, c[0], c[1] in row lane / 4 and c[2], c[3] eight rows below, in columns 2 (lane % 4)
+// and the next: the layout of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16").
+
+const u32 KEY = NOPE + ROPE;
+const u32 KEY_DEPTH = (KEY + 31) / 32 * 32;
+const u32 VALUE_DEPTH = (VALUE + 31) / 32 * 32;
+const u32 PADDING = 16 / sizeof(Number);
+const u32 KEY_STRIDE = KEY_DEPTH + PADDING;
+const u32 VALUE_STRIDE = VALUE_DEPTH + PADDING;
+
+// Rows of a block's own tile, and of the tiles it goes through.
+const u32 OWN = 64;
+const u32 OTHER = sizeof(Number) == 2 ? 64 : 32;
+const u32 SCORE_STRIDE = OTHER + PADDING;
+
+// A divisor that is zero only where nothing is divided by it.
+DEVICE constexpr u32 at_least_one(u32 x) {
+    return x == 0 ? 1 : x;
+}
+
+DEVICE u32 lane_of_warp() {
+    return threadIdx.x % WARP;
+}
+
+// Four matrices of 8 x 8 out of shared memory; lanes 8 i .. 8 i + 7 name the rows of matrix i.
+// A thread gets the two neighbours at row lane / 4, column 2 (lane % 4).
+DEVICE void load_matrices(const Bf16* row, u32 (&to)[4]) {
+#ifdef TROUPE_SHIM
+    shim::load_matrices(row, to, false);
+#else
+    u32 at = (u32)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
+#endif
+}
+
+// As above, with each matrix transposed.
+DEVICE void load_matrices_turned(const Bf16* row, u32 (&to)[4]) {
+#ifdef TROUPE_SHIM
+    shim::load_matrices(row, to, true);
+#else
+    u32 at = (u32)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
+#endif
+}
+
+// c[16, 8] += a[16, 16] b[16, 8], a warp's.
+DEVICE void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b_low, u32 b_high) {
+#ifdef TROUPE_SHIM
+    shim::multiply_fragments(c, a, b_low, b_high);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
+#endif
+}
+
+// c[16, 8 TILES] += a[16, DEPTH] b, all in shared memory, a warp's, on tensor cores.
+//
+// If TURNED, the columns of the product are the rows of b [8 TILES, DEPTH]; if not, b is
+// [DEPTH, 8 TILES]. TILES is even, DEPTH a multiple of 16.
+template <u32 DEPTH, u32 TILES, bool TURNED>
+DEVICE void multiply(const Bf16* a, u32 a_stride, const Bf16* b, u32 b_stride,
+                     float (&c)[TILES][4]) {
+    u32 lane = lane_of_warp();
+    const Bf16* a_row = a + lane % 16 * a_stride + lane / 16 * 8;
+    const Bf16* b_row = TURNED ? b + (lane / 16 * 8 + lane % 8) * b_stride + lane / 8 % 2 * 8
+                               : b + lane % 16 * b_stride + lane / 16 * 8;
+#pragma unroll 2
+    for (u32 k = 0; k < DEPTH; k += 16) {
+        u32 left[4];
+        load_matrices(a_row + k, left);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile += 2) {
+            u32 right[4];
+            if (TURNED) {
+                load_matrices(b_row + tile * 8 * b_stride + k, right);
+            } else {
+                load_matrices_turned(b_row + k * b_stride + tile * 8, right);
+            }
+            multiply_fragments(c[tile], left, right[0], right[1]);
+            multiply_fragments(c[tile + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+// The same in F32, without tensor cores, which would round to 10 bits.
+template <u32 DEPTH, u32 TILES, bool TURNED>
+DEVICE void multiply(const float* a, u32 a_stride, const float* b, u32 b_stride,
+                     float (&c)[TILES][4]) {
+    u32 lane = lane_of_warp();
+    const float *top = a + lane / 4 * a_stride, *bottom = top + 8 * a_stride;
+    u32 next = TURNED ? b_stride : 1, deeper = TURNED ? 1 : b_stride;
+    const float* right = b + lane % 4 * 2 * next;
+#pragma unroll 2
+    for (u32 k = 0; k < DEPTH; ++k) {
+        float above = top[k], below = bottom[k];
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; ++tile) {
+            const float* at = right + tile * 8 * next + k * deeper;
+            float first = at[0], second = at[next];
+            c[tile][0] = fmaf(above, first, c[tile][0]);
+            c[tile][1] = fmaf(above, second, c[tile][1]);
+            c[tile][2] = fmaf(below, first, c[tile][2]);
+            c[tile][3] = fmaf(below, second, c[tile][3]);
+        }
+    }
+}
+
+// e^x for softmax: the special function unit in BF16, whose error of 2e-7 near zero is far below
+// that of the format; the polynomial in F32.
+DEVICE float exponential_of_score(float x) {
+#if defined(NUMBER_BF16) && defined(TROUPE_SHIM)
+    return exp2f(x * 1.44269504f);
+#elif defined(NUMBER_BF16)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
+    return y;
+#else
+    return exponential(x);
+#endif
+}
+
+// Copies `n` numbers, at most eight, as they are; `there` of them exist, the others are zero.
+DEVICE void copy_eight(const Number* from, u32 there, Number* to, u32 n) {
+    if (n == EIGHT && there == EIGHT && is_aligned(from, 16) && is_aligned(to, 16)) {
+#pragma unroll
+        for (u32 i = 0; i < sizeof(Number) / 2; ++i) ((uint4*)to)[i] = ((const uint4*)from)[i];
+        return;
+    }
+    for (u32 i = 0; i < n; ++i) to[i] = i < there ? from[i] : nearest<Number>(0.0f);
+}
+
+// Rows of a matrix [limit, WIDTH] from row `first` on, zeros after its end, into shared memory.
+template <u32 ROWS, u32 WIDTH, u32 STRIDE>
+DEVICE void load_rows(const Number* from, u64 apart, u64 first, u64 limit, Number* to) {
+    const u32 GROUPS = (WIDTH + 7) / 8;
+    for (u32 i = threadIdx.x; i < ROWS * GROUPS; i += blockDim.x) {
+        u32 row = i / GROUPS, c = i % GROUPS * 8, n = at_most_eight(WIDTH - c);
+        u32 there = first + row < limit ? n : 0;
+        const Number* source = from + (there == 0 ? 0 : (first + row) * apart + c);
+        copy_eight(source, there, to + row * STRIDE + c, n);
+    }
+}
+
+// As `load_rows` for ROPE columns, each row turned as its position asks and rounded, as rope.cu.
+template <u32 ROWS>
+DEVICE void load_turned(const Number* from, u64 apart, u64 first, u64 limit, const float2* turns,
+                        Number* to) {
+    const u32 GROUPS = (ROPE + 7) / 8;
+    for (u32 i = threadIdx.x; i < ROWS * GROUPS; i += blockDim.x) {
+        u32 row = i / at_least_one(GROUPS), c = i % at_least_one(GROUPS) * 8;
+        u32 n = at_most_eight(ROPE - c);
+        bool is_there = first + row < limit;
+        float x[EIGHT];
+        load(from + (is_there ? (first + row) * apart + c : 0), is_there ? n : 0, x);
+        for (u32 j = 0; j < n && is_there; j += 2) {
+            float2 turn = turns[(first + row) * (ROPE / 2) + (c + j) / 2];
+            float a = x[j], b = x[j + 1];
+            x[j] = a * turn.x - b * turn.y;
+            x[j + 1] = a * turn.y + b * turn.x;
+        }
+        store(x, to + row * KEY_STRIDE + c, n);
+    }
+}
+
+// Clears the columns WIDTH .. DEPTH of some rows.
+template <u32 ROWS, u32 WIDTH, u32 DEPTH, u32 STRIDE> DEVICE void clear_padding(Number* to) {
+    const u32 LEFT = DEPTH - WIDTH;
+    for (u32 i = threadIdx.x; i < ROWS * LEFT; i += blockDim.x) {
+        u32 row = i / at_least_one(LEFT), c = WIDTH + i % at_least_one(LEFT);
+        to[row * STRIDE + c] = nearest<Number>(0.0f);
+    }
+}
+
+// What attention reads of one head of one sequence, and the angles.
+struct Head {
+    const Number *q, *kv, *k_rope;
+    const float2* turns;
+    u64 q_apart, kv_apart, sequence;
+};
+
+DEVICE Head head_of(const Number* q, const Number* kv, const Number* k_rope, const float2* turns,
+                    u64 sequence, u64 heads, u64 head, u64 start) {
+    Head x;
+    x.q_apart = heads * KEY, x.kv_apart = heads * (NOPE + VALUE), x.sequence = sequence;
+    x.q = q + start * x.q_apart + head * KEY;
+    x.kv = kv + start * x.kv_apart + head * (NOPE + VALUE);
+    x.k_rope = k_rope + start * ROPE;
+    x.turns = turns;
+    return x;
+}
+
+template <u32 ROWS> DEVICE void load_queries(const Head& x, u64 first, Number* to) {
+    load_rows<ROWS, NOPE, KEY_STRIDE>(x.q, x.q_apart, first, x.sequence, to);
+    load_turned<ROWS>(x.q + NOPE, x.q_apart, first, x.sequence, x.turns, to + NOPE);
+}
+
+template <u32 ROWS> DEVICE void load_keys(const Head& x, u64 first, Number* to) {
+    load_rows<ROWS, NOPE, KEY_STRIDE>(x.kv, x.kv_apart, first, x.sequence, to);
+    load_turned<ROWS>(x.k_rope, ROPE, first, x.sequence, x.turns, to + NOPE);
+}
+
+template <u32 ROWS> DEVICE void load_values(const Head& x, u64 first, Number* to) {
+    load_rows<ROWS, VALUE, VALUE_STRIDE>(x.kv + NOPE, x.kv_apart, first, x.sequence, to);
+}

@@ -1,0 +1,91 @@
+//! Checks every kernel of this machine's GPU against its CPU twin, and times it against its floor.
+//!
+//! It needs the driver, NVRTC and cuBLASLt, and no Rust: build it elsewhere and carry it over, or
+//! let `tests/gpu.sh` do so. On the emulation of the driver (`kernels/tests/shim`) `check` runs as
+//! well; `time` would say nothing there.
+
+mod attention;
+mod bed;
+mod elementwise;
+mod loss;
+mod memory;
+mod products;
+mod routing;
+mod rows;
+mod time;
+
+use std::process::ExitCode;
+
+use kernels::cuda::{Compiler, Device, DeviceError};
+
+use self::bed::Bed;
+
+const USAGE: &str = "troupe-gpu check [SEED [brief]] | time [small]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["check"] => check(std::process::id().into(), false),
+        ["check", seed, ref rest @ ..] => match (seed.parse(), rest) {
+            (Ok(seed), []) => check(seed, false),
+            (Ok(seed), ["brief"]) => check(seed, true),
+            _ => return usage(),
+        },
+        ["time"] => opened().and_then(|device| time::all(&device, time::K2)).map(|()| true),
+        ["time", "small"] => {
+            opened().and_then(|device| time::all(&device, time::SMALL)).map(|()| true)
+        }
+        _ => return usage(),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn opened() -> Result<Device, DeviceError> {
+    let folder = std::env::var_os("TROUPE_KERNELS").map(Into::into);
+    let device = Device::open(0, folder.or_else(Compiler::usual_folder).as_deref())?;
+    let found = device.found();
+    println!("{}, {}, {} MiB", found.name, found.architecture(), found.memory >> 20);
+    Ok(device)
+}
+
+/// Runs all cases twice, or a few once, and compares the hashes of all outputs; true if nothing is
+/// wrong.
+fn check(seed: u64, is_brief: bool) -> Result<bool, DeviceError> {
+    let device = opened()?;
+    println!("seed {seed}");
+    let runs = if is_brief { 1 } else { 2 };
+    let all = (0..runs).map(|_| once(&device, seed, is_brief)).collect::<Result<Vec<_>, _>>()?;
+    let (comparisons, outputs, wrong) = &all[0];
+    let is_steady = all.iter().all(|(_, other, _)| other == outputs);
+    if !is_steady {
+        println!("WRONG: runs gave different outputs, {all:?}");
+    }
+    println!("{comparisons} comparisons, {wrong} wrong, outputs {outputs}");
+    Ok(*wrong == 0 && is_steady)
+}
+
+/// Comparisons, the hash of all outputs, and how many were wrong.
+fn once(device: &Device, seed: u64, is_brief: bool) -> Result<(usize, String, usize), DeviceError> {
+    let mut bed = Bed::new(device, seed, is_brief)?;
+    memory::all(&mut bed)?;
+    elementwise::all(&mut bed)?;
+    rows::all(&mut bed)?;
+    routing::all(&mut bed)?;
+    loss::all(&mut bed)?;
+    products::all(&mut bed)?;
+    attention::all(&mut bed)?;
+    Ok(bed.finish())
+}

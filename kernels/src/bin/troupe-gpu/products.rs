@@ -1,0 +1,133 @@
+//! Products in the three layouts that operators use, strided, grouped, and without any element.
+
+use half::bf16;
+use kernels::{
+    cuda::{
+        DeviceError, Float,
+        products::{Matrix, MatrixMut},
+    },
+    gemm::{self, Output},
+    newton_schulz::newton_schulz,
+};
+
+use crate::bed::{Bed, named, tolerance};
+
+pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
+    for extents in
+        [(1, 1, 1), (3, 5, 7), (16, 32, 8), (65, 33, 40), (0, 4, 4), (4, 0, 3), (4, 4, 0)]
+    {
+        for turned in [(false, false), (false, true), (true, false), (true, true)] {
+            for output in [Output::Write, Output::Add] {
+                product::<f32, f32>(bed, extents, turned, output)?;
+                product::<bf16, f32>(bed, extents, turned, output)?;
+                product::<bf16, bf16>(bed, extents, turned, output)?;
+            }
+        }
+    }
+    strided(bed)?;
+    grouped::<f32>(bed)?;
+    grouped::<bf16>(bed)?;
+    orthogonal(bed)
+}
+
+/// A matrix on the host and how it is stored.
+fn on_cpu<N: Float>(values: &[N], rows: usize, cols: usize, is_turned: bool) -> gemm::Matrix<'_> {
+    match is_turned {
+        true => gemm::Matrix::of(N::values(values), cols, rows, rows).transposed(),
+        false => gemm::Matrix::of(N::values(values), rows, cols, cols),
+    }
+}
+
+fn product<N: Float, C: Float>(
+    bed: &mut Bed,
+    extents: (usize, usize, usize),
+    turned: (bool, bool),
+    output: Output,
+) -> Result<(), DeviceError> {
+    let (rows, depth, cols) = extents;
+    let (a, b): (Vec<N>, Vec<N>) = (bed.normal(rows * depth, 1.0), bed.normal(depth * cols, 1.0));
+    let mut c: Vec<C> = bed.normal(rows * cols, 1.0);
+    let (on_a, on_b) = (bed.up(&a)?, bed.up(&b)?);
+    let mut on_c = if output == Output::Add { bed.up(&c)? } else { bed.poisoned(c.len())? };
+    let (left, right) = (on_cpu(&a, rows, depth, turned.0), on_cpu(&b, depth, cols, turned.1));
+    gemm::product(C::matrix(&mut c, rows, cols, cols), output, 0.7, left, right);
+    let left = match turned.0 {
+        true => Matrix::new(on_a.view(), depth, rows).transposed(),
+        false => Matrix::new(on_a.view(), rows, depth),
+    };
+    let right = match turned.1 {
+        true => Matrix::new(on_b.view(), cols, depth).transposed(),
+        false => Matrix::new(on_b.view(), depth, cols),
+    };
+    let out = MatrixMut::new(on_c.view_mut(), rows, cols);
+    bed.products.product(out, output, 0.7, left, right)?;
+    let name = format!("{} to {:?}", named::<N>("product", (extents, turned, output)), C::FORMAT);
+    bed.close(&name, &on_c, &c, tolerance::<C>())
+}
+
+/// A part of a matrix is written, and nothing beside it.
+fn strided(bed: &mut Bed) -> Result<(), DeviceError> {
+    let (rows, depth, cols, stride) = (7, 6, 5, 11);
+    let (a, b): (Vec<bf16>, Vec<bf16>) =
+        (bed.normal(rows * stride, 1.0), bed.normal(depth * stride, 1.0));
+    let mut c: Vec<f32> = bed.normal(rows * stride, 1.0);
+    let (on_a, on_b, mut on_c) = (bed.up(&a)?, bed.up(&b)?, bed.up(&c)?);
+    let (a_from, b_from, c_from) = (3, 1, 4);
+    let left = gemm::Matrix::of(gemm::Values::Bf16(&a[a_from..]), rows, depth, stride);
+    let right = gemm::Matrix::of(gemm::Values::Bf16(&b[b_from..]), depth, cols, stride);
+    let out = gemm::MatrixMut::strided(&mut c[c_from..], rows, cols, stride);
+    gemm::product(out, Output::Write, 1.0, left, right);
+    let (a, b) = (on_a.view(), on_b.view());
+    let left = Matrix::strided(a.part(a_from..a.len()), rows, depth, stride);
+    let right = Matrix::strided(b.part(b_from..b.len()), depth, cols, stride);
+    let len = c.len();
+    let out = MatrixMut::strided(on_c.view_mut().part(c_from..len), rows, cols, stride);
+    bed.products.product(out, Output::Write, 1.0, left, right)?;
+    bed.close("product of parts", &on_c, &c, 2e-6)
+}
+
+fn grouped<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
+    let (counts, depth, cols) = ([3, 0, 17, 1, 0], 12, 9);
+    let rows: usize = counts.iter().sum();
+    let x: Vec<N> = bed.normal(rows * depth, 1.0);
+    let weights: Vec<Vec<N>> = counts.iter().map(|_| bed.normal(cols * depth, 1.0)).collect();
+    let expected: Vec<N> =
+        gemm::multiply_grouped(on_cpu(&x, rows, depth, false), &counts, cols, |e| {
+            on_cpu(&weights[e], depth, cols, true).into()
+        });
+    let on_weights = weights.iter().map(|w| bed.up(w)).collect::<Result<Vec<_>, _>>()?;
+    let (on_x, mut on_y) = (bed.up(&x)?, bed.poisoned(rows * cols)?);
+    let factor = |e: usize| Matrix::new(on_weights[e].view(), cols, depth).transposed();
+    bed.products.grouped(on_y.view_mut(), cols, on_x.view(), depth, &counts, factor)?;
+    bed.close(&named::<N>("grouped product", counts), &on_y, &expected, tolerance::<N>())
+}
+
+/// Newton-Schulz of a tall matrix, put together from the parts that a device has.
+fn orthogonal(bed: &mut Bed) -> Result<(), DeviceError> {
+    use kernels::cuda::reduce;
+    let (rows, cols) = (24, 10);
+    let g: Vec<f32> = bed.normal(rows * cols, 1.0);
+    let expected = newton_schulz::<f32>(&g, rows, cols, 5);
+    let (a, b, c) = (3.4445, -4.7750, 2.0315);
+    let norm = (kernels::reduce::sum_of_squares(&g).sqrt() + 1e-7) as f32;
+    let (n, m) = (cols, rows);
+    let stream = bed.stream.clone();
+    let (on_g, mut x, mut next) = (bed.up(&g)?, bed.poisoned(n * m)?, bed.poisoned(n * m)?);
+    let (mut gram, mut poly) = (bed.poisoned::<f32>(n * n)?, bed.poisoned::<f32>(n * n)?);
+    reduce::transposed(&stream, on_g.view(), rows, cols, x.view_mut())?;
+    reduce::scale(&stream, x.view_mut(), 1.0 / norm)?;
+    for _ in 0..5 {
+        let x_nm = Matrix::new(x.view(), n, m);
+        let out = MatrixMut::new(gram.view_mut(), n, n);
+        bed.products.product(out, Output::Write, 1.0, x_nm, x_nm.transposed())?;
+        stream.copy(gram.view(), poly.view_mut())?;
+        let gram = Matrix::new(gram.view(), n, n);
+        bed.products.combined(MatrixMut::new(poly.view_mut(), n, n), b, c, gram, gram)?;
+        stream.copy(x.view(), next.view_mut())?;
+        let poly = Matrix::new(poly.view(), n, n);
+        bed.products.combined(MatrixMut::new(next.view_mut(), n, m), a, 1.0, poly, x_nm)?;
+        std::mem::swap(&mut x, &mut next);
+    }
+    reduce::transposed(&stream, x.view(), n, m, next.view_mut())?;
+    bed.close("newton_schulz", &next, &expected, 1e-4)
+}

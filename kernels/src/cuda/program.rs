@@ -1,0 +1,177 @@
+//! The CUDA sources, as they are compiled: prelude, what a source shares with others, the source.
+
+use crate::attention::Heads;
+
+const PRELUDE: &str = include_str!("prelude.cuh");
+const TILE: &str = include_str!("../attention/tile.cuh");
+
+/// The format of activations that a source is compiled for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Format {
+    /// Single precision.
+    F32,
+    /// The upper halves of such.
+    Bf16,
+}
+
+/// Widths of a head, which are constants of attention's kernels.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Widths {
+    /// Width of query and key without position; even.
+    pub nope: usize,
+    /// Width of the rotary part; even.
+    pub rope: usize,
+    /// Width of a value.
+    pub value: usize,
+}
+
+impl Widths {
+    /// Those of an attention.
+    ///
+    /// # Panics
+    ///
+    /// If a width of the key is odd: a rotary pair would lie across two tiles.
+    pub fn of(heads: &Heads) -> Self {
+        let &Heads { nope, rope, value, .. } = heads;
+        assert!(nope.is_multiple_of(2) && rope.is_multiple_of(2), "[{nope} | {rope}] is odd");
+        Widths { nope, rope, value }
+    }
+}
+
+/// A source beside its CPU twin.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Source {
+    /// `adamw.cu`
+    AdamW,
+    /// `attention/backward.cu`
+    AttentionBackward(Widths),
+    /// `attention/forward.cu`
+    AttentionForward(Widths),
+    /// `cast.cu`
+    Cast,
+    /// `cross_entropy.cu`
+    CrossEntropy,
+    /// `embedding.cu`
+    Embedding,
+    /// `fp8.cu`
+    Fp8,
+    /// `newton_schulz.cu`
+    NewtonSchulz,
+    /// `permute.cu`
+    Permute,
+    /// `reduce.cu`
+    Reduce,
+    /// `rms_norm.cu`
+    RmsNorm,
+    /// `rope.cu`
+    Rope,
+    /// `router.cu`
+    Router,
+    /// `squares.cu`
+    Squares,
+    /// `swiglu.cu`
+    SwiGlu,
+}
+
+/// What is compiled at a time.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Program {
+    /// The kernels.
+    pub source: Source,
+    /// Of activations.
+    pub format: Format,
+}
+
+impl Source {
+    /// Every source, attention's for the given widths.
+    pub fn all(widths: Widths) -> [Source; 15] {
+        use Source::*;
+        [
+            AdamW,
+            AttentionBackward(widths),
+            AttentionForward(widths),
+            Cast,
+            CrossEntropy,
+            Embedding,
+            Fp8,
+            NewtonSchulz,
+            Permute,
+            Reduce,
+            RmsNorm,
+            Rope,
+            Router,
+            Squares,
+            SwiGlu,
+        ]
+    }
+
+    /// Its file and text.
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Source::AdamW => ("adamw", include_str!("../adamw.cu")),
+            Source::AttentionBackward(_) => {
+                ("attention/backward", include_str!("../attention/backward.cu"))
+            }
+            Source::AttentionForward(_) => {
+                ("attention/forward", include_str!("../attention/forward.cu"))
+            }
+            Source::Cast => ("cast", include_str!("../cast.cu")),
+            Source::CrossEntropy => ("cross_entropy", include_str!("../cross_entropy.cu")),
+            Source::Embedding => ("embedding", include_str!("../embedding.cu")),
+            Source::Fp8 => ("fp8", include_str!("../fp8.cu")),
+            Source::NewtonSchulz => ("newton_schulz", include_str!("../newton_schulz.cu")),
+            Source::Permute => ("permute", include_str!("../permute.cu")),
+            Source::Reduce => ("reduce", include_str!("../reduce.cu")),
+            Source::RmsNorm => ("rms_norm", include_str!("../rms_norm.cu")),
+            Source::Rope => ("rope", include_str!("../rope.cu")),
+            Source::Router => ("router", include_str!("../router.cu")),
+            Source::Squares => ("squares", include_str!("../squares.cu")),
+            Source::SwiGlu => ("swiglu", include_str!("../swiglu.cu")),
+        }
+    }
+
+    /// The widths of its kernels, if they are constants.
+    fn widths(self) -> Option<Widths> {
+        match self {
+            Source::AttentionBackward(widths) | Source::AttentionForward(widths) => Some(widths),
+            _ => None,
+        }
+    }
+}
+
+impl Program {
+    /// Source, format and constants, for people and files.
+    pub fn name(self) -> String {
+        let format = match self.format {
+            Format::F32 => "f32",
+            Format::Bf16 => "bf16",
+        };
+        let widths = self.source.widths().map(|w| format!("-{}-{}-{}", w.nope, w.rope, w.value));
+        let file = self.source.file().0.replace('/', "-");
+        format!("{file}-{format}{}", widths.unwrap_or_default())
+    }
+
+    /// All that is compiled, with the files' names for messages.
+    pub fn text(self) -> String {
+        let (name, text) = self.source.file();
+        let tile = match self.source.widths() {
+            Some(_) => format!("#line 1 \"attention/tile.cuh\"\n{TILE}"),
+            None => String::new(),
+        };
+        format!("#line 1 \"cuda/prelude.cuh\"\n{PRELUDE}{tile}#line 1 \"{name}.cu\"\n{text}")
+    }
+
+    /// Options that every compiler of it needs; 186 is a loop that an extent of zero leaves out.
+    pub fn options(self) -> Vec<String> {
+        let fixed = ["--std=c++17", "--fmad=false", "--diag-suppress=186"];
+        let mut options: Vec<String> = fixed.map(String::from).to_vec();
+        if self.format == Format::Bf16 {
+            options.push("-DNUMBER_BF16".into());
+        }
+        if let Some(Widths { nope, rope, value }) = self.source.widths() {
+            let widths = [("NOPE", nope), ("ROPE", rope), ("VALUE", value)];
+            options.extend(widths.map(|(name, width)| format!("-D{name}={width}")));
+        }
+        options
+    }
+}

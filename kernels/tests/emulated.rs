@@ -1,0 +1,264 @@
+//! The device layer and every kernel on an emulation of the NVIDIA driver, NVRTC and cuBLASLt.
+//!
+//! No GPU is involved: `shim/` compiles the CUDA sources as C++ and runs each block's threads as
+//! fibers, which ThreadSanitizer watches if asked to. So what is shown is what kernels mean, that
+//! they do not race within a block, and that the device layer calls the driver lawfully; neither
+//! speed nor the compiler's code. The sources and the calls are those that run on a GPU.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// How the threads of a block run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// As fibers.
+    Fibers,
+    /// As fibers that ThreadSanitizer watches.
+    Watched,
+}
+
+/// The libraries of the emulation, built if they are not there, and the folder that they are in.
+struct Emulation {
+    kind: Kind,
+    folder: PathBuf,
+}
+
+fn shim() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim")
+}
+
+/// Whether something can be run at all.
+fn runs(program: &str) -> bool {
+    let version = Command::new(program).arg("--version").output();
+    version.is_ok_and(|output| output.status.success())
+}
+
+impl Emulation {
+    /// None, having said so, where there is no g++.
+    fn new(kind: Kind) -> Option<Self> {
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        if !cfg!(target_os = "linux") || !runs("g++") {
+            eprintln!("skipped: the emulation of the driver needs Linux and g++");
+            return None;
+        }
+        let _alone = ONE_BY_ONE.lock().unwrap();
+        let mut hash = blake3::Hasher::new();
+        for file in ["shim.h", "block.h", "stream.h", "driver.cpp", "nvrtc.cpp", "cublaslt.cpp"] {
+            hash.update(&fs::read(shim().join(file)).unwrap());
+        }
+        let name = format!("emulation-{kind:?}-{}", &hash.finalize().to_hex()[..16]);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let emulation = Emulation { kind, folder };
+        if !emulation.folder.join("libcublasLt.so").exists() {
+            fs::create_dir_all(&emulation.folder).unwrap();
+            emulation.build("driver.cpp", "libcuda.so.1");
+            emulation.build("nvrtc.cpp", "libnvrtc.so");
+            emulation.build("cublaslt.cpp", "libcublasLt.so");
+        }
+        Some(emulation)
+    }
+
+    fn build(&self, source: &str, library: &str) {
+        let flags = match self.kind {
+            Kind::Fibers => "",
+            Kind::Watched => "-fsanitize=thread -DSHIM_WATCHED",
+        };
+        let mut command = Command::new("g++");
+        command.args(["-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"]);
+        command.args(["-Werror", "-pthread"]).args(flags.split_whitespace());
+        command.arg(format!("-DSHIM_FOLDER=\"{}\"", shim().display()));
+        command.arg(format!("-DSHIM_FLAGS=\"{flags}\""));
+        command.arg(shim().join(source)).arg("-o").arg(self.folder.join(library)).arg("-ldl");
+        if library == "libcublasLt.so" {
+            command.arg("-L").arg(&self.folder).arg("-l:libcuda.so.1");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs `troupe-gpu` on the emulation.
+    fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut command = troupe_gpu(arguments);
+        command.env("LD_LIBRARY_PATH", &self.folder);
+        command.env("TROUPE_KERNELS", self.folder.join("kernels"));
+        command.envs(settings.iter().copied());
+        if self.kind == Kind::Watched {
+            let library = Command::new("g++").arg("-print-file-name=libtsan.so").output().unwrap();
+            let library = String::from_utf8(library.stdout).unwrap();
+            command.env("LD_PRELOAD", fs::canonicalize(library.trim()).unwrap());
+            // Rust's own code is not compiled for it.
+            command.env("TSAN_OPTIONS", "ignore_noninstrumented_modules=1 exitcode=66");
+        }
+        finished(command)
+    }
+}
+
+fn troupe_gpu(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_troupe-gpu"));
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Waits, but not for ever.
+fn finished(mut command: Command) -> Output {
+    let child = command.spawn().unwrap();
+    let (id, start) = (child.id(), Instant::now());
+    let waiting = std::thread::spawn(move || child.wait_with_output().unwrap());
+    while !waiting.is_finished() {
+        if Duration::from_secs(1200) < start.elapsed() {
+            Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
+            panic!("the check hangs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    waiting.join().unwrap()
+}
+
+/// The hash of all outputs of a check in which nothing was wrong.
+#[track_caller]
+fn outputs(output: &Output) -> String {
+    let (out, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{error}", output.status);
+    let (_, hash) = out.trim().rsplit_once("outputs ").expect("a hash");
+    assert!(out.contains("no GPU: an emulation for tests"), "{out}");
+    hash.to_string()
+}
+
+fn fresh_seed() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seed = now.as_nanos() as u32;
+    println!("seed {seed}");
+    seed.to_string()
+}
+
+#[test]
+fn on_the_emulation_every_kernel_agrees_with_the_cpu_in_any_order() {
+    let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
+    let seed = fresh_seed();
+    let forward = outputs(&fibers.run(&["check", &seed], &[]));
+    // The last block and the last thread first.
+    let reverse = outputs(&fibers.run(&["check", &seed], &[("TROUPE_SHIM_ORDER", "reverse")]));
+    assert_eq!(forward, reverse, "bits depend on the order of blocks or threads");
+}
+
+#[test]
+fn on_the_emulation_no_kernel_races_within_a_block() {
+    let Some(watched) = Emulation::new(Kind::Watched) else { return };
+    let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
+    let seed = fresh_seed();
+    let watched_bits = outputs(&watched.run(&["check", &seed, "brief"], &[]));
+    let bits = outputs(&fibers.run(&["check", &seed, "brief"], &[]));
+    assert_eq!(watched_bits, bits, "watching changes bits");
+}
+
+#[track_caller]
+fn check_refusal(output: &Output, expected: &str) {
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(error.trim(), format!("error: {expected}"));
+}
+
+#[test]
+fn what_is_missing_is_said_in_a_sentence() {
+    let mut bare = troupe_gpu(&["check"]);
+    bare.env("LD_LIBRARY_PATH", "/nowhere");
+    // On a machine with a driver there is nothing to refuse.
+    let output = finished(bare);
+    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no NVIDIA") {
+        let text = "no NVIDIA driver: libcuda.so.1 was not found; install the driver, or run on \
+                    the CPU";
+        check_refusal(&output, text);
+    }
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let refusal = |name: &str, value: &str| emulation.run(&["check"], &[(name, value)]);
+    check_refusal(
+        &refusal("TROUPE_SHIM_DEVICES", "0"),
+        "the NVIDIA driver finds no GPU; see `nvidia-smi`, and CUDA_VISIBLE_DEVICES, which may \
+         hide it",
+    );
+    check_refusal(
+        &refusal("TROUPE_SHIM_DRIVER", "12040"),
+        "the NVIDIA driver is for CUDA 12.4, expected 12.8 or newer (R570); update the driver",
+    );
+    check_refusal(
+        &refusal("TROUPE_SHIM_ARCH", "75"),
+        "no GPU: an emulation for tests has compute capability 7.5, expected 8.0 (A100) or newer; \
+         run on the CPU",
+    );
+    check_refusal(
+        &refusal("TROUPE_SHIM_MEMORY", "1048576"),
+        "the GPU has 1048576 of 1048576 bytes free, 201326592 were asked for",
+    );
+    let alone = emulation.folder.join("alone");
+    fs::create_dir_all(&alone).unwrap();
+    fs::copy(emulation.folder.join("libcuda.so.1"), alone.join("libcuda.so.1")).unwrap();
+    check_refusal(
+        &refusal("LD_LIBRARY_PATH", alone.to_str().unwrap()),
+        "NVRTC was not found; `pip install nvidia-cuda-nvrtc` brings it, and its folder has to be \
+         on LD_LIBRARY_PATH",
+    );
+}
+
+/// A library of the driver's name with some of its functions, as in a damaged installation.
+fn half_a_driver(folder: &Path, functions: &str) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("driver.cpp"), format!("extern \"C\" {{ {functions} }}")).unwrap();
+    let mut command = Command::new("g++");
+    command.args(["-shared", "-fPIC", "driver.cpp", "-o", "libcuda.so.1"]).current_dir(folder);
+    assert!(command.status().unwrap().success());
+    folder.to_path_buf()
+}
+
+#[test]
+fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let version = "int cuInit(unsigned) { return 0; } \
+                   int cuDriverGetVersion(int* v) { *v = 13000; return 0; }";
+    for (name, functions, lacks) in [
+        ("no-version", "int cuInit(unsigned) { return 0; }", "Missing symbol cuDriverGetVersion"),
+        ("no-contexts", version, "it lacks cuCtxSetCurrent"),
+    ] {
+        let folder = half_a_driver(&emulation.folder.join(name), functions);
+        let output = emulation.run(&["check"], &[("LD_LIBRARY_PATH", folder.to_str().unwrap())]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let begin = "error: the NVIDIA driver cannot be used, install it anew: ";
+        assert!(error.starts_with(&format!("{begin}{lacks}")), "{error}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+/// Times of an emulation say nothing, but a program that is to run on a lent GPU should run.
+#[test]
+fn on_the_emulation_every_kernel_can_be_timed() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let output = emulation.run(&["time", "small"], &[]);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    for kernel in ["swiglu forward", "adamw", "fp8 decode", "routing", "attention backward"] {
+        assert!(out.lines().any(|line| line.starts_with(kernel)), "{kernel} in\n{out}");
+    }
+}
+
+#[test]
+fn the_script_for_a_machine_with_a_gpu_checks_and_does_not_time_an_emulation() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let folder = emulation.folder.join("carried");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_troupe-gpu"), folder.join("troupe-gpu")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/gpu.sh");
+    let mut command = Command::new("bash");
+    command.arg(script).arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("LD_LIBRARY_PATH", &emulation.folder);
+    command.env("TROUPE_KERNELS", emulation.folder.join("kernels"));
+    let output = finished(command);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains(" 0 wrong") && out.trim().ends_with("times would say nothing"), "{out}");
+    assert!(folder.join("gpu-check.txt").exists() && !folder.join("gpu-time.txt").exists());
+}

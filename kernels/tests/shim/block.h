@@ -1,0 +1,317 @@
+// A block of threads on a CPU: barriers, what lanes of a warp show each other, and turns.
+//
+// Part of shim.h. A block's threads are fibers of one thread that take turns at barriers, in a
+// fixed order; blocks run one after the other, the last block and the last thread first if
+// TROUPE_SHIM_ORDER is `reverse`. With SHIM_WATCHED, ThreadSanitizer is told of the fibers and of
+// what a barrier orders, and of nothing else: accesses that only the turns keep apart are races.
+#pragma once
+
+namespace shim {
+
+const uint32_t WARP = 32;
+
+// The shape of a launch.
+struct Launch {
+    uint3 grid, block;
+    uint32_t shared_bytes;
+    // As many of ThreadSanitizer's as a block has threads, if it watches; making one takes long.
+    void** fibers;
+};
+
+// A kernel with its arguments, to be run later.
+struct Work {
+    virtual ~Work() {}
+    // Returns 0, or 1 if shared memory was written beyond its end.
+    virtual int run(const Launch& how) = 0;
+    uint32_t most_threads;
+};
+
+[[noreturn]] static inline void fail(const char* what) {
+    fprintf(stderr, "shim: %s\n", what);
+    abort();
+}
+
+#ifdef SHIM_WATCHED
+
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* at);
+void __tsan_release(void* at);
+}
+
+// What the turns are made of is no part of a kernel.
+#define UNWATCHED __attribute__((no_sanitize("thread"), noinline)) inline
+
+// All that was before a release is before what follows an acquire at the same place.
+inline void release(void* at) {
+    __tsan_release(at);
+}
+
+inline void acquire(void* at) {
+    __tsan_acquire(at);
+}
+
+#else
+
+#define UNWATCHED inline
+
+inline void release(void*) {}
+
+inline void acquire(void*) {}
+
+#endif
+
+void yield();
+
+// Where threads meet; those that have ended are waited for no longer. Two places take turns in
+// telling what is ordered, so that nothing after a barrier seems to be before it.
+struct Barrier {
+    uint32_t expected = 0, arrived = 0, turn = 0;
+    char order[2];
+
+    // What has been written before is seen after, unless it is only a meeting.
+    void wait(bool is_meeting = false);
+    void leave();
+};
+
+// What the lanes of a warp show each other.
+struct Warp {
+    Barrier barrier;
+    uint64_t slots[WARP];
+};
+
+struct Block {
+    Barrier barrier;
+    std::vector<int> votes;
+    std::vector<Warp> warps;
+    uint8_t* shared;
+
+    Block(uint32_t threads) : votes(threads), warps((threads + WARP - 1) / WARP) {
+        barrier.expected = threads;
+        for (uint32_t i = 0; i < threads; ++i) ++warps[i / WARP].barrier.expected;
+    }
+};
+
+// A thread of a block.
+struct Self {
+    uint3 thread, block, block_dim, grid_dim;
+    uint32_t index, threads;
+    Block* all;
+    Warp* warp;
+    bool is_done;
+    // Where it waits, and for what to be over.
+    const Barrier* waits_at;
+    uint32_t waits_for;
+    char* stack;
+#ifdef SHIM_WATCHED
+    ucontext_t place;
+    void* fiber;
+#else
+    jmp_buf place;
+#endif
+};
+
+// The fibers of the launch that runs.
+struct Fibers {
+    Self* current;
+    Self* all;
+    const std::function<void()>* body;
+    char begins, ends;
+#ifdef SHIM_WATCHED
+    ucontext_t home;
+    void* fiber;
+#else
+    jmp_buf home;
+#endif
+};
+
+inline Fibers fibers;
+
+UNWATCHED Self& self() {
+    return *fibers.current;
+}
+
+inline uint32_t lane() {
+    return self().index % WARP;
+}
+
+UNWATCHED void Barrier::wait(bool is_meeting) {
+    uint32_t mine = turn;
+    if (!is_meeting) release(&order[mine % 2]);
+    if (++arrived == expected) {
+        arrived = 0;
+        ++turn;
+    }
+    Self* own = fibers.current;
+    own->waits_at = this, own->waits_for = mine;
+    while (turn == mine) yield();
+    own->waits_at = nullptr;
+    if (!is_meeting) acquire(&order[mine % 2]);
+}
+
+UNWATCHED void Barrier::leave() {
+    release(&order[turn % 2]);
+    if (--expected == arrived && expected > 0) {
+        arrived = 0;
+        ++turn;
+    }
+}
+
+// Every lane shows a word and sees those of all lanes until `close`. CUDA does not say that memory
+// is ordered by it, so it is a meeting and no more.
+UNWATCHED uint64_t* open_slots(uint64_t mine) {
+    Warp* warp = self().warp;
+    if (warp->barrier.expected != WARP) fail("a warp's function without all of its lanes");
+    warp->slots[lane()] = mine;
+    warp->barrier.wait(true);
+    return warp->slots;
+}
+
+UNWATCHED void close_slots() {
+    self().warp->barrier.wait(true);
+}
+
+template <typename T> UNWATCHED T from_lane(T mine, uint32_t other) {
+    uint64_t word = 0;
+    memcpy(&word, &mine, sizeof(T));
+    T theirs;
+    memcpy(&theirs, &open_slots(word)[other], sizeof(T));
+    close_slots();
+    return theirs;
+}
+
+// Bytes after shared memory that nobody may write.
+const uint32_t GUARD = 64;
+
+const size_t STACK_BYTES = 256 * 1024;
+
+// Back to where the fiber was let go on.
+UNWATCHED void yield() {
+#ifdef SHIM_WATCHED
+    Self* own = fibers.current;
+    __tsan_switch_to_fiber(fibers.fiber, 1);
+    swapcontext(&own->place, &fibers.home);
+#else
+    if (_setjmp(self().place) == 0) _longjmp(fibers.home, 1);
+#endif
+}
+
+UNWATCHED void begin() {
+    acquire(&fibers.begins);
+    (*fibers.body)();
+    self().all->barrier.leave();
+    self().warp->barrier.leave();
+    release(&fibers.ends);
+    self().is_done = true;
+    for (;;) yield();
+}
+
+// Runs a fiber until it gives way.
+UNWATCHED void go_on(Self* own, bool is_new) {
+    fibers.current = own;
+#ifdef SHIM_WATCHED
+    ucontext_t& context = own->place;
+#else
+    if (_setjmp(fibers.home) != 0) return;
+    if (!is_new) _longjmp(own->place, 1);
+    ucontext_t context;
+#endif
+    if (is_new) {
+        getcontext(&context);
+        context.uc_stack.ss_sp = own->stack;
+        context.uc_stack.ss_size = STACK_BYTES;
+        context.uc_link = nullptr;
+        makecontext(&context, begin, 0);
+    }
+#ifdef SHIM_WATCHED
+    __tsan_switch_to_fiber(own->fiber, 1);
+    swapcontext(&fibers.home, &context);
+#else
+    setcontext(&context);
+#endif
+}
+
+// Lets the threads of a block take turns until all have ended.
+UNWATCHED void run_fibers(uint32_t threads, bool reverse) {
+    release(&fibers.begins);
+    uint32_t left = threads;
+    for (bool is_new = true; left > 0; is_new = false) {
+        left = 0;
+        for (uint32_t i = 0; i < threads; ++i) {
+            Self* own = fibers.all + (reverse ? threads - 1 - i : i);
+            if (!is_new && own->is_done) continue;
+            bool waits = own->waits_at != nullptr && own->waits_at->turn == own->waits_for;
+            if (!waits) go_on(own, is_new);
+            left += !own->is_done;
+        }
+    }
+    acquire(&fibers.ends);
+}
+
+// Runs a block; false if somebody wrote behind its shared memory, which begins full of NaN.
+inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool reverse) {
+    Block all(threads);
+    std::vector<uint8_t> bytes(how.shared_bytes + GUARD + 16, 0xFF);
+    all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
+    uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
+                   (uint32_t)(at / how.grid.x / how.grid.y)};
+    for (uint32_t i = 0; i < threads; ++i) {
+        Self& own = fibers.all[i];
+        own.thread = {i % how.block.x, i / how.block.x % how.block.y,
+                      i / how.block.x / how.block.y};
+        own.block = block, own.block_dim = how.block, own.grid_dim = how.grid;
+        own.index = i, own.threads = threads, own.is_done = false;
+        own.waits_at = nullptr;
+        own.all = &all, own.warp = &all.warps[i / WARP];
+    }
+    run_fibers(threads, reverse);
+    for (uint32_t i = 0; i < GUARD; ++i) {
+        if (all.shared[how.shared_bytes + i] != 0xFF) return false;
+    }
+    return true;
+}
+
+// Runs all blocks. Static shared memory and fibers are there once, so only one grid runs at a time.
+inline int run_grid(const Launch& how, const std::function<void()>& body) {
+    const char* order = getenv("TROUPE_SHIM_ORDER");
+    bool reverse = order != nullptr && strcmp(order, "reverse") == 0;
+    uint64_t blocks = (uint64_t)how.grid.x * how.grid.y * how.grid.z;
+    uint32_t threads = how.block.x * how.block.y * how.block.z;
+    std::vector<Self> all(threads);
+    static std::vector<std::unique_ptr<char[]>> stacks;
+    while (stacks.size() < threads) stacks.emplace_back(new char[STACK_BYTES]);
+    for (uint32_t i = 0; i < threads; ++i) all[i].stack = stacks[i].get();
+    fibers.all = all.data(), fibers.body = &body;
+#ifdef SHIM_WATCHED
+    fibers.fiber = __tsan_get_current_fiber();
+    for (uint32_t i = 0; i < threads; ++i) all[i].fiber = how.fibers[i];
+#endif
+    bool is_whole = true;
+    for (uint64_t i = 0; i < blocks && is_whole; ++i) {
+        is_whole = run_block(how, reverse ? blocks - 1 - i : i, threads, reverse);
+    }
+    return is_whole ? 0 : 1;
+}
+
+template <typename... A> struct Call : Work {
+    void (*kernel)(A...);
+    std::tuple<A...> arguments;
+
+    template <size_t... I>
+    Call(void (*kernel)(A...), void** from, std::index_sequence<I...>)
+        : kernel(kernel), arguments(*(A*)from[I]...) {}
+
+    int run(const Launch& how) override {
+        return run_grid(how, [this] { std::apply(kernel, arguments); });
+    }
+};
+
+template <typename... A> Work* prepare(uint32_t threads, void (*kernel)(A...), void** arguments) {
+    Work* work = new Call<A...>(kernel, arguments, std::index_sequence_for<A...>());
+    work->most_threads = threads;
+    return work;
+}
+
+}  // namespace shim

@@ -1,0 +1,370 @@
+// An emulation of libcuda.so.1 for tests: the functions that the device layer calls, and no others.
+//
+// Device memory is the host's; a stream is a queue that a thread of its own works off in order; a
+// module is a library that the emulation of NVRTC has compiled, with its length before it. The
+// device has TROUPE_SHIM_MEMORY bytes (1 GiB), and is of TROUPE_SHIM_ARCH (90). Nothing here is or
+// resembles a GPU: what it shows is that calls come in a lawful order with lawful arguments.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "stream.h"
+
+#define API extern "C" __attribute__((visibility("default")))
+
+enum Result {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+    ILLEGAL_ADDRESS = 700,
+};
+
+struct Event {
+    std::shared_ptr<Records> records = std::make_shared<Records>();
+};
+
+struct Module {
+    void* library;
+};
+
+// Files that a sanitizer may want to read until the end.
+struct Leftovers {
+    std::vector<std::string> paths;
+
+    ~Leftovers() {
+        for (const std::string& path : paths) unlink(path.c_str());
+    }
+};
+
+struct Function {
+    shim::Work* (*prepare)(void**);
+    uint32_t most_shared = 48 * 1024;
+};
+
+static std::mutex all_lock;
+static std::map<uint64_t, size_t> allocations;
+static size_t allocated = 0;
+static std::set<Stream*> streams;
+static std::map<void*, Function*> functions;
+static int sticky = SUCCESS;
+static thread_local bool has_context = false;
+
+static size_t number_from(const char* name, size_t otherwise) {
+    const char* text = getenv(name);
+    return text == nullptr ? otherwise : strtoull(text, nullptr, 10);
+}
+
+static size_t memory_bytes() {
+    return number_from("TROUPE_SHIM_MEMORY", (size_t)1 << 30);
+}
+
+static int ready() {
+    return has_context ? sticky : (int)INVALID_CONTEXT;
+}
+
+// Whether some bytes lie within one allocation.
+static bool is_allocated(uint64_t at, size_t bytes) {
+    std::lock_guard<std::mutex> held(all_lock);
+    auto next = allocations.upper_bound(at);
+    if (next == allocations.begin()) return false;
+    --next;
+    return at + bytes <= next->first + next->second;
+}
+
+API int cuInit(unsigned) {
+    return number_from("TROUPE_SHIM_DEVICES", 1) == 0 ? NO_DEVICE : SUCCESS;
+}
+
+API int cuDriverGetVersion(int* version) {
+    *version = (int)number_from("TROUPE_SHIM_DRIVER", 13000);
+    return SUCCESS;
+}
+
+API int cuDeviceGetCount(int* count) {
+    *count = (int)number_from("TROUPE_SHIM_DEVICES", 1);
+    return SUCCESS;
+}
+
+API int cuDeviceGet(int* device, int ordinal) {
+    *device = ordinal;
+    return ordinal < (int)number_from("TROUPE_SHIM_DEVICES", 1) ? SUCCESS : 101;
+}
+
+API int cuDeviceGetName(char* name, int length, int) {
+    snprintf(name, length, "no GPU: an emulation for tests");
+    return SUCCESS;
+}
+
+API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = memory_bytes();
+    return SUCCESS;
+}
+
+API int cuDeviceGetAttribute(int* value, int attribute, int) {
+    int arch = (int)number_from("TROUPE_SHIM_ARCH", 90);
+    switch (attribute) {
+        case 16: *value = 1; return SUCCESS;
+        case 75: *value = arch / 10; return SUCCESS;
+        case 76: *value = arch % 10; return SUCCESS;
+        case 97: *value = 227 * 1024; return SUCCESS;
+        default: return INVALID_VALUE;
+    }
+}
+
+API int cuDevicePrimaryCtxRetain(void** context, int) {
+    *context = &all_lock;
+    return SUCCESS;
+}
+
+API int cuDevicePrimaryCtxRelease_v2(int) {
+    return SUCCESS;
+}
+
+API int cuCtxSetCurrent(void* context) {
+    has_context = context == &all_lock;
+    return SUCCESS;
+}
+
+API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    std::lock_guard<std::mutex> held(all_lock);
+    *total = memory_bytes(), *free = *total - allocated;
+    return SUCCESS;
+}
+
+API int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
+    if (ready() != SUCCESS) return ready();
+    std::lock_guard<std::mutex> held(all_lock);
+    if (bytes == 0) return INVALID_VALUE;
+    if (allocated + bytes > memory_bytes()) return OUT_OF_MEMORY;
+    void* memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    memset(memory, 0xFF, bytes);
+    allocated += bytes;
+    allocations[*at = (uint64_t)memory] = bytes;
+    return SUCCESS;
+}
+
+API int cuMemFree_v2(uint64_t at) {
+    std::lock_guard<std::mutex> held(all_lock);
+    auto found = allocations.find(at);
+    if (found == allocations.end()) return INVALID_VALUE;
+    allocated -= found->second;
+    allocations.erase(found);
+    free((void*)at);
+    return SUCCESS;
+}
+
+API int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
+    if (ready() != SUCCESS) return ready();
+    *at = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    return *at == nullptr ? OUT_OF_MEMORY : SUCCESS;
+}
+
+API int cuMemFreeHost(void* at) {
+    free(at);
+    return SUCCESS;
+}
+
+static int copy(void* to, const void* from, size_t bytes, Stream* stream) {
+    stream->push([=] { memcpy(to, from, bytes); });
+    return SUCCESS;
+}
+
+API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
+    if (ready() != SUCCESS) return ready();
+    return is_allocated(to, bytes) ? copy((void*)to, from, bytes, stream) : INVALID_VALUE;
+}
+
+API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
+    if (ready() != SUCCESS) return ready();
+    return is_allocated(from, bytes) ? copy(to, (void*)from, bytes, stream) : INVALID_VALUE;
+}
+
+API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* stream) {
+    if (ready() != SUCCESS) return ready();
+    bool is_lawful = is_allocated(from, bytes) && is_allocated(to, bytes);
+    return is_lawful ? copy((void*)to, (void*)from, bytes, stream) : INVALID_VALUE;
+}
+
+API int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* stream) {
+    if (ready() != SUCCESS) return ready();
+    if (!is_allocated(to, bytes)) return INVALID_VALUE;
+    stream->push([=] { memset((void*)to, value, bytes); });
+    return SUCCESS;
+}
+
+API int cuStreamCreate(Stream** stream, unsigned) {
+    if (ready() != SUCCESS) return ready();
+    std::lock_guard<std::mutex> held(all_lock);
+    streams.insert(*stream = new Stream);
+    return SUCCESS;
+}
+
+API int cuStreamDestroy_v2(Stream* stream) {
+    std::lock_guard<std::mutex> held(all_lock);
+    streams.erase(stream);
+    delete stream;
+    return SUCCESS;
+}
+
+API int cuStreamSynchronize(Stream* stream) {
+    stream->drain();
+    return ready();
+}
+
+API int cuCtxSynchronize() {
+    std::lock_guard<std::mutex> held(all_lock);
+    for (Stream* stream : streams) stream->drain();
+    return ready();
+}
+
+API int cuEventCreate(Event** event, unsigned) {
+    *event = new Event;
+    return ready();
+}
+
+API int cuEventDestroy_v2(Event* event) {
+    delete event;
+    return SUCCESS;
+}
+
+API int cuEventRecord(Event* event, Stream* stream) {
+    auto records = event->records;
+    std::lock_guard<std::mutex> held(records->lock);
+    uint64_t record = ++records->asked;
+    stream->push([=] {
+        std::lock_guard<std::mutex> held(records->lock);
+        records->reached = record;
+        records->at = Clock::now();
+        records->changed.notify_all();
+    });
+    return ready();
+}
+
+static uint64_t last_record(Records& records) {
+    std::lock_guard<std::mutex> held(records.lock);
+    return records.asked;
+}
+
+API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
+    auto records = event->records;
+    uint64_t record = last_record(*records);
+    stream->push([=] { records->wait(record); });
+    return ready();
+}
+
+API int cuEventQuery(Event* event) {
+    std::lock_guard<std::mutex> held(event->records->lock);
+    return event->records->reached == event->records->asked ? ready() : (int)NOT_READY;
+}
+
+API int cuEventSynchronize(Event* event) {
+    event->records->wait(last_record(*event->records));
+    return ready();
+}
+
+API int cuEventElapsedTime_v2(float* milliseconds, Event* start, Event* end) {
+    if (last_record(*start->records) == 0 || last_record(*end->records) == 0) return 400;
+    if (cuEventQuery(start) != SUCCESS || cuEventQuery(end) != SUCCESS) return NOT_READY;
+    auto apart = end->records->at - start->records->at;
+    *milliseconds = std::chrono::duration<float, std::milli>(apart).count();
+    return SUCCESS;
+}
+
+API int cuModuleLoadData(Module** module, const void* image) {
+    if (ready() != SUCCESS) return ready();
+    uint64_t head[2];
+    memcpy(head, image, sizeof head);
+    if (memcmp(head, "TRPSHIM", 8) != 0) return INVALID_IMAGE;
+    char path[] = "/tmp/troupe-shim-XXXXXX";
+    int file = mkstemp(path);
+    const char* bytes = (const char*)image + sizeof head;
+    bool is_written = write(file, bytes, head[1]) == (ssize_t)head[1];
+    close(file);
+    void* library = is_written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    static Leftovers leftovers;
+    leftovers.paths.push_back(path);
+    if (library == nullptr) fprintf(stderr, "shim: %s\n", dlerror());
+    *module = new Module{library};
+    return library == nullptr ? INVALID_IMAGE : SUCCESS;
+}
+
+API int cuModuleUnload(Module* module) {
+    delete module;  // The library stays, as its symbols may be in a report of a sanitizer.
+    return SUCCESS;
+}
+
+API int cuModuleGetFunction(Function** function, Module* module, const char* name) {
+    std::lock_guard<std::mutex> held(all_lock);
+    void* symbol = dlsym(module->library, ("prepare_" + std::string(name)).c_str());
+    if (symbol == nullptr) return NOT_FOUND;
+    Function*& known = functions[symbol];
+    if (known == nullptr) known = new Function{(shim::Work * (*)(void**)) symbol};
+    *function = known;
+    return SUCCESS;
+}
+
+API int cuFuncSetAttribute(Function* function, int attribute, int value) {
+    if (attribute != 8 || value > 227 * 1024) return INVALID_VALUE;
+    function->most_shared = (uint32_t)value;
+    return SUCCESS;
+}
+
+// Launches run one by one, whatever streams they are queued on.
+static void run_alone(shim::Work& work, shim::Launch how) {
+    static std::mutex one_by_one;
+    static std::vector<void*> fibers;
+    std::lock_guard<std::mutex> held(one_by_one);
+#ifdef SHIM_WATCHED
+    uint32_t threads = how.block.x * how.block.y * how.block.z;
+    while (fibers.size() < threads) fibers.push_back(shim::__tsan_create_fiber(0));
+#endif
+    how.fibers = fibers.data();
+    if (work.run(how) != 0) sticky = ILLEGAL_ADDRESS;
+}
+
+API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                       unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
+                       Stream* stream, void** arguments, void** extra) {
+    if (ready() != SUCCESS) return ready();
+    shim::Launch how = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, nullptr};
+    uint64_t threads = (uint64_t)block_x * block_y * block_z;
+    bool is_grid = grid_x > 0 && grid_y > 0 && grid_z > 0 && grid_y < 65536 && grid_z < 65536;
+    if (!is_grid || threads == 0 || threads > 1024 || extra != nullptr) return INVALID_VALUE;
+    std::shared_ptr<shim::Work> work(function->prepare(arguments));
+    if (threads > work->most_threads) return 701;
+    if (shared > function->most_shared) return INVALID_VALUE;
+    stream->push([=] { run_alone(*work, how); });
+    return SUCCESS;
+}
+
+// For the emulation of cuBLASLt, whose work is queued like any other.
+API int troupe_shim_push(Stream* stream, std::function<void()>* work) {
+    if (ready() != SUCCESS) return 14;
+    stream->push(*work);
+    return 0;
+}
+
+API int cuGetErrorName(int error, const char** name) {
+    static const std::map<int, const char*> names = {
+        {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+        {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+        {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},         {NOT_READY, "CUDA_ERROR_NOT_READY"},
+        {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+    };
+    auto found = names.find(error);
+    *name = found == names.end() ? "CUDA_ERROR_UNKNOWN" : found->second;
+    return SUCCESS;
+}
+
+API int cuGetErrorString(int, const char** text) {
+    *text = "as the emulation for tests says";
+    return SUCCESS;
+}
