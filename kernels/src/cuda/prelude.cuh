@@ -209,24 +209,23 @@ DEVICE float not_a_number() {
     return __uint_as_float(0x7FFFFFFFu);
 }
 
-// `e^x` with the polynomial, and so the bits, of `exp.rs`: 0 below -87, infinity above 88.
+// `e^x` with the fused polynomial, and so the bits, of `exp.rs`: 0 below -87.7, infinity above 88.4.
 DEVICE float exponential(float x) {
-    const float LARGEST = 88.0f, SMALLEST = -87.0f, ROUNDER = 12582912.0f;
-    float bounded = x > LARGEST ? LARGEST : x;
-    bounded = bounded < SMALLEST ? SMALLEST : bounded;
-    float shifted = bounded * 1.44269504f + ROUNDER;
+    const float LARGEST = 89.0f, SMALLEST = -88.0f, ROUNDER = 12582912.0f;
+    x = x > LARGEST ? LARGEST : x;
+    x = x < SMALLEST ? SMALLEST : x;
+    float shifted = fmaf(x, 1.44269504f, ROUNDER);
     float n = shifted - ROUNDER;
-    float r = bounded - n * 0.6933594f - n * -2.1219444e-4f;
+    float r = fmaf(n, 2.1219444e-4f, fmaf(n, -0.6933594f, x));
     float p = 1.987569150e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
+    p = fmaf(r, p, 1.3981999507e-3f);
+    p = fmaf(r, p, 8.3334519073e-3f);
+    p = fmaf(r, p, 4.1665795894e-2f);
+    p = fmaf(r, p, 1.6666665459e-1f);
+    p = fmaf(r, p, 5.0000001201e-1f);
+    // Of -127 and of 128 the exponent is that of zero and of infinity.
     float power = __uint_as_float((__float_as_uint(shifted) + 127) << 23);
-    float y = (p * r * r + r + 1.0f) * power;
-    y = x < SMALLEST ? 0.0f : y;
-    return x > LARGEST ? infinity() : y;
+    return (fmaf(p * r, r, r) + 1.0f) * power;
 }
 
 // `1 / (1 + e^-x)`.

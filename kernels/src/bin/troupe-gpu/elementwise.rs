@@ -41,8 +41,7 @@ fn wild(bed: &mut Bed, count: usize) -> Vec<f32> {
 
 fn casts(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
     let wide = wild(bed, count);
-    let mut narrow = vec![bf16::ZERO; count];
-    cast::narrow(&wide, &mut narrow);
+    let narrow = cast::narrow(&wide);
     let (x, mut y) = (bed.up(&wide)?, bed.poisoned(count)?);
     elementwise::narrow(&bed.stream, x.view(), y.view_mut())?;
     bed.same(&format!("narrow [{count}]"), &y, &narrow)?;
@@ -75,16 +74,14 @@ fn adamw(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
 
 fn in_format<N: Float + Same>(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
     let [gate, up, dy]: [Vec<N>; 3] = [5.0, 1.0, 1.0].map(|size| bed.normal(count, size));
-    let mut y = vec![N::ZERO; count];
-    swiglu::forward(&gate, &up, &mut y);
+    let mut y = swiglu::forward(&gate, &up);
     let (on_gate, on_up, on_dy) = (bed.up(&gate)?, bed.up(&up)?, bed.up(&dy)?);
     let mut out = bed.poisoned(count)?;
     let (g, u) = (on_gate.view(), on_up.view());
     elementwise::swiglu_forward(&bed.stream, g, u, out.view_mut())?;
     bed.same(&named::<N>("swiglu forward", count), &out, &y)?;
 
-    let (mut dgate, mut dup) = (vec![N::ZERO; count], vec![N::ZERO; count]);
-    swiglu::backward(&gate, &up, &dy, &mut dgate, &mut dup);
+    let (dgate, dup) = swiglu::backward(&gate, &up, &dy);
     let (mut on_dgate, mut on_dup) = (bed.poisoned(count)?, bed.poisoned(count)?);
     let (to_gate, to_up) = (on_dgate.view_mut(), on_dup.view_mut());
     elementwise::swiglu_backward(&bed.stream, g, u, on_dy.view(), to_gate, to_up)?;
@@ -102,10 +99,9 @@ fn in_format<N: Float + Same>(bed: &mut Bed, count: usize) -> Result<(), DeviceE
         bed.same(&named::<N>("sums", (terms, count)), &sum, &y)?;
     }
 
-    let mut sum = up.clone();
-    let mut on_sum = bed.up(&sum)?;
+    let mut on_sum = bed.up(&up)?;
     device::add_rounded(&bed.stream, on_sum.view_mut(), on_dy.view())?;
-    reduce::add_rounded(&mut sum, &dy);
+    let sum = reduce::sum(&up, &dy);
     bed.same(&named::<N>("add_rounded", count), &on_sum, &sum)?;
 
     let mut sum: Vec<f32> = bed.normal(count, 1.0);
