@@ -209,7 +209,7 @@ DEVICE float not_a_number() {
     return __uint_as_float(0x7FFFFFFFu);
 }
 
-// `e^x` with the fused polynomial, and so the bits, of `exp.rs`: 0 below -87.7, infinity above 88.4.
+// `e^x` with the fused steps, and so the bits, of `exp.rs`: 0 below -87.7, infinity above 88.4.
 DEVICE float exponential(float x) {
     const float LARGEST = 89.0f, SMALLEST = -88.0f, ROUNDER = 12582912.0f;
     x = x > LARGEST ? LARGEST : x;
