@@ -9,7 +9,8 @@ import json
 import subprocess
 import tempfile
 
-PLANS = ["k2", "no-overlap", "no-warm-up", "no-split", "no-recompute", "no-fp8", "no-offload", "plain"]
+PLANS = ["k2", "early-sums", "no-overlap", "no-warm-up", "no-split", "no-recompute", "no-fp8", "no-offload"]
+PLANS += ["plain"]
 MIB = 1 << 20
 
 
