@@ -54,6 +54,9 @@ fn below(sources: &Path, lock: &str, bytes: u64) -> Result<Vec<Entry>, DataError
     Ok(files)
 }
 
+/// Crates that are bindings by another name, with the one that loads them.
+const BINDINGS: [&str; 2] = ["cudarc", "libloading"];
+
 /// `name-version` of every crate of a lock file, but for bindings, which programs write.
 fn crates(lock: &str) -> BTreeSet<String> {
     let quoted = |line: &str, key: &str| -> Option<String> {
@@ -62,7 +65,7 @@ fn crates(lock: &str) -> BTreeSet<String> {
     let lines: Vec<&str> = lock.lines().collect();
     let pairs = lines.windows(2).filter_map(|pair| {
         let name = quoted(pair[0], "name = ")?;
-        if name.ends_with("-sys") {
+        if name.ends_with("-sys") || BINDINGS.contains(&name.as_str()) {
             return None;
         }
         Some(format!("{name}-{}", quoted(pair[1], "version = ")?))
