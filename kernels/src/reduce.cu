@@ -62,7 +62,8 @@ KERNEL(256, add_scaled, float* y, float factor, const Number* x, u64 count) {
 }
 
 // y[i] = a * x[i], rounded to the format of y.
-KERNEL(256, scaled, const Number* x, float factor, Number* y, u64 count) {
+template <class From, class To>
+DEVICE void scale_all(const From* x, float factor, To* y, u64 count) {
     for (u64 i = first_eight(); i < count; i += eights_apart()) {
         float v[EIGHT];
         u32 n = at_most_eight(count - i);
@@ -70,28 +71,21 @@ KERNEL(256, scaled, const Number* x, float factor, Number* y, u64 count) {
         for (u32 j = 0; j < EIGHT; ++j) v[j] *= factor;
         store(v, y + i, n);
     }
+}
+
+// The same, within the format of activations.
+KERNEL(256, scaled, const Number* x, float factor, Number* y, u64 count) {
+    scale_all(x, factor, y, count);
 }
 
 // y[i] = a * x[i] from F32, rounded to the format of y.
 KERNEL(256, scaled_narrow, const float* x, float factor, Number* y, u64 count) {
-    for (u64 i = first_eight(); i < count; i += eights_apart()) {
-        float v[EIGHT];
-        u32 n = at_most_eight(count - i);
-        load(x + i, n, v);
-        for (u32 j = 0; j < EIGHT; ++j) v[j] *= factor;
-        store(v, y + i, n);
-    }
+    scale_all(x, factor, y, count);
 }
 
 // y[i] = a * x[i] in F32.
 KERNEL(256, scaled_wide, const Number* x, float factor, float* y, u64 count) {
-    for (u64 i = first_eight(); i < count; i += eights_apart()) {
-        float v[EIGHT];
-        u32 n = at_most_eight(count - i);
-        load(x + i, n, v);
-        for (u32 j = 0; j < EIGHT; ++j) v[j] *= factor;
-        store(v, y + i, n);
-    }
+    scale_all(x, factor, y, count);
 }
 
 // y[i] *= a.
