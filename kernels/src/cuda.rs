@@ -18,7 +18,9 @@ pub mod elementwise;
 pub mod embedding;
 mod error;
 pub mod fp8;
+mod gpu;
 mod launch;
+pub mod newton_schulz;
 pub mod permute;
 mod probe;
 pub mod products;
@@ -35,6 +37,7 @@ pub use self::{
     compile::{Compiled, Compiler},
     device::Device,
     error::DeviceError,
+    gpu::{Gpu, Parked},
     launch::Float,
     probe::{Found, Library, libraries, probe},
     stream::{Event, Stream, Streams},

@@ -1,12 +1,32 @@
-// The parts of a Newton-Schulz step that are no products: a tall matrix is worked on as its
-// transpose. `X <- a X + (b A + c A^2) X` itself is three products that add to what stands in their
-// outputs; see cuda/products.rs.
+// The parts of Newton-Schulz that are no products: the matrix over its norm, and a tall matrix worked
+// on as its transpose. `X <- a X + (b A + c A^2) X` itself is three products that add to what stands
+// in their outputs; see cuda/newton_schulz.rs.
+
+// x[i] = values[i] / (norm + 1e-7), rounded to the format of products; the square of the norm is
+// what `squares_join` wrote. All threads take the root for themselves.
 //
-// Launch: a block of 32 x 8 threads for each tile of 32 x 32, columns along x, rows along y.
+// Launch: any grid of blocks of at most 256; threads stride over groups of eight elements.
+KERNEL(256, over_norm, const float* values, const u64* words, Number* x, u64 count) {
+    double sum = 0.0;
+    for (u32 i = 5; 0 < i; --i) sum = sum * 18446744073709551616.0 + (double)words[i - 1];
+    // The words count units of 2^-149; an infinite norm leaves nothing.
+    double norm = sqrt(sum * 0x1p-149);
+    float factor = words[5] != 0 ? 0.0f : (float)(1.0 / (norm + 1e-7));
+    for (u64 i = first_eight(); i < count; i += eights_apart()) {
+        float v[EIGHT];
+        u32 n = at_most_eight(count - i);
+        load(values + i, n, v);
+        for (u32 j = 0; j < EIGHT; ++j) v[j] *= factor;
+        store(v, x + i, n);
+    }
+}
 
 // out[c, r] = values[r, c].
-KERNEL(256, transposed, const float* values, float* out, u64 rows, u64 cols) {
-    __shared__ float tile[32][33];
+//
+// Launch: a block of 32 x 8 threads for each tile of 32 x 32, columns along x, rows along y.
+template <class T>
+DEVICE void turn(const T* values, T* out, u64 rows, u64 cols) {
+    __shared__ T tile[32][33];
     u64 top = blockIdx.y * 32ull, left = blockIdx.x * 32ull;
     for (u32 i = threadIdx.y; i < 32; i += blockDim.y) {
         u64 row = top + i, col = left + threadIdx.x;
@@ -17,4 +37,14 @@ KERNEL(256, transposed, const float* values, float* out, u64 rows, u64 cols) {
         u64 row = top + threadIdx.x, col = left + i;
         if (row < rows && col < cols) out[col * rows + row] = tile[threadIdx.x][i];
     }
+}
+
+// Of gradients.
+KERNEL(256, transposed, const float* values, float* out, u64 rows, u64 cols) {
+    turn(values, out, rows, cols);
+}
+
+// Of results.
+KERNEL(256, transposed_number, const Number* values, Number* out, u64 rows, u64 cols) {
+    turn(values, out, rows, cols);
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// `a`, `b` and `c` of `X <- a X + (b A + c A^2) X`, `A = X X^T`.
-const COEFFICIENTS: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
+pub(crate) const COEFFICIENTS: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 
 /// Added to the norm, so that a zero matrix stays zero.
 const SMALLEST_NORM: f64 = 1e-7;

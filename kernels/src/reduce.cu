@@ -61,6 +61,32 @@ KERNEL(256, add_scaled, float* y, float factor, const Number* x, u64 count) {
     }
 }
 
+// y[i] = a * y[i] + b * x[i].
+KERNEL(256, scale_and_add, float* y, float keep, float factor, const Number* x, u64 count) {
+    for (u64 i = first_eight(); i < count; i += eights_apart()) {
+        float a[EIGHT], b[EIGHT];
+        u32 n = at_most_eight(count - i);
+        load(y + i, n, a);
+        load(x + i, n, b);
+        for (u32 j = 0; j < EIGHT; ++j) a[j] = keep * a[j] + factor * b[j];
+        store(a, y + i, n);
+    }
+}
+
+// m[i] = a * m[i] + g[i] and ahead[i] = g[i] + a * m[i].
+KERNEL(256, look_ahead, float* m, float decay, const float* g, float* ahead, u64 count) {
+    for (u64 i = first_eight(); i < count; i += eights_apart()) {
+        float a[EIGHT], b[EIGHT];
+        u32 n = at_most_eight(count - i);
+        load(m + i, n, a);
+        load(g + i, n, b);
+        for (u32 j = 0; j < EIGHT; ++j) a[j] = decay * a[j] + b[j];
+        store(a, m + i, n);
+        for (u32 j = 0; j < EIGHT; ++j) b[j] += decay * a[j];
+        store(b, ahead + i, n);
+    }
+}
+
 // y[i] = a * x[i], rounded to the format of y.
 template <class From, class To>
 DEVICE void scale_all(const From* x, float factor, To* y, u64 count) {

@@ -1,11 +1,11 @@
 //! The sum of several tensors: residual connections and shared experts.
 
-use kernels::{number::Number, reduce};
+use kernels::{cuda::Float, reduce};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Fresh, Keeps, Kept, Kind, Operator, Saved, ShapeError, Spec, Tensor,
-    shape::mismatch, tensor::in_format,
+    on_gpu::rows, shape::mismatch, tensor::in_format,
 };
 
 /// Adds two or more `[t, d]` in the order of the inputs.
@@ -66,7 +66,10 @@ impl Operator for Add {
     }
 }
 
-fn sum<N: Number>(all: &[Tensor]) -> Tensor {
+fn sum<N: Float>(all: &[Tensor]) -> Tensor {
+    if let Some(gpu) = all[0].gpu() {
+        return rows::sums::<N>(gpu, all);
+    }
     let mut y = vec![N::ZERO; all[0].len()];
     let values: Vec<&[N]> = all.iter().map(Tensor::numbers).collect();
     reduce::sums(&values, &mut y);

@@ -1,10 +1,11 @@
 //! Brings the experts' rows back to their tokens and adds them.
 
-use kernels::{number::Number, permute::Routing};
+use kernels::cuda::Float;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
+    rows::Rows,
     shape::{check, token_index},
     tensor::in_format,
 };
@@ -28,19 +29,13 @@ pub struct Combine {
     pub experts_per_token: usize,
 }
 
-fn gathered<N: Number>(op: &Combine, rows: &Tensor, choice: &Tensor) -> Tensor {
-    let shape = [choice.shape()[0], op.width];
-    let mut y = vec![N::ZERO; shape[0] * shape[1]];
-    Routing::new(choice.i32(), op.experts).gather_sum::<N>(rows.numbers(), op.width, &mut y);
-    Tensor::of(&shape, y)
+fn gathered<N: Float>(op: &Combine, rows: &Tensor, choice: &Tensor) -> Tensor {
+    Rows::new(choice, op.experts).gathered::<N>(rows, op.experts_per_token)
 }
 
 /// The gradient of each row: that of its token.
-fn spread<N: Number>(op: &Combine, choice: &Tensor, dy: &Tensor) -> Tensor {
-    let routing = Routing::new(choice.i32(), op.experts);
-    let mut drows = vec![N::ZERO; choice.len() * op.width];
-    routing.scatter::<N>(dy.numbers(), op.width, op.experts_per_token, &mut drows);
-    Tensor::of(&[choice.len(), op.width], drows)
+fn spread<N: Float>(op: &Combine, choice: &Tensor, dy: &Tensor) -> Tensor {
+    Rows::new(choice, op.experts).scattered::<N>(dy, op.experts_per_token)
 }
 
 impl Operator for Combine {

@@ -3,16 +3,17 @@
 use std::ops::Range;
 
 use kernels::{
+    cuda::Float,
     cross_entropy::{LogSums, gradient, pick},
-    gemm::{MatrixMut, Output, Packed, accumulate, product},
-    number::Number,
+    gemm::{MatrixMut, Output, Packed, product},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, DType, Forward, Fresh, Init, Keeps, Kept, Kind, Observed, Operator, Rule, Saved,
+    Context, Cost, DType, Floats, Forward, Fresh, Init, Keeps, Kept, Kind, Observed, Operator, Rule, Saved,
     ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
+    on_gpu::loss::{self, Gathered, Loss, forward},
     shape::{check, token_index},
     tensor::in_format,
 };
@@ -51,7 +52,7 @@ fn default_chunk() -> usize {
 }
 
 impl CrossEntropy {
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.vocab <= self.chunk
     }
 
@@ -71,7 +72,7 @@ impl CrossEntropy {
     }
 
     /// Columns of the vocabulary, a chunk at a time.
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
         let size = self.chunk.max(1);
         (0..self.vocab).step_by(size).map(move |first| first..self.vocab.min(first + size))
     }
@@ -119,6 +120,20 @@ impl CrossEntropy {
         (log_sums.finish(), picked)
     }
 
+    /// What a forward pass on the host makes.
+    fn made(&self, at: &Context, w: &Tensor, x: &Tensor, targets: &[i32]) -> Loss {
+        let (log_sums, picked, dlogits) = if self.is_whole() {
+            let scale = at.loss_scale;
+            let all = in_format!(at.dtype, scan_whole(self, scale, w, x, targets));
+            (all.0, all.1, Some(all.2))
+        } else {
+            let (log_sums, picked) = self.scan(w, x, targets, |_, _, _| {});
+            (log_sums, picked, None)
+        };
+        let tensor = |values| Tensor::from_f32(&[targets.len()], values);
+        Loss { log_sums: tensor(log_sums), picked: tensor(picked), dlogits }
+    }
+
     /// Calls `each` with the columns, `dlogits` and rows of the head of every chunk.
     fn for_each_chunk(
         &self,
@@ -139,7 +154,7 @@ impl CrossEntropy {
 }
 
 /// As [`scan`](CrossEntropy::scan) if the vocabulary is one chunk, with `dlogits [t, v]`.
-fn scan_whole<N: Number>(
+fn scan_whole<N: Float>(
     op: &CrossEntropy,
     scale: f32,
     w: &Tensor,
@@ -157,13 +172,16 @@ fn scan_whole<N: Number>(
 }
 
 /// `dlogits` of one chunk, computed anew: `[t, columns]`.
-fn chunk_gradient<N: Number>(
+fn chunk_gradient<N: Float>(
     op: &CrossEntropy,
     at: &Context,
     columns: &Range<usize>,
     w: &Tensor,
     saved: &[Tensor],
 ) -> Tensor {
+    if let Some(gpu) = w.gpu() {
+        return loss::chunk_gradient::<N>(gpu, op, at.loss_scale, columns, w, saved);
+    }
     let (x, targets, log_sums) = (&saved[0], saved[1].i32(), saved[2].f32());
     let (t, cols) = (targets.len(), columns.len());
     let mut dlogits = vec![N::ZERO; t * cols];
@@ -174,6 +192,15 @@ fn chunk_gradient<N: Number>(
         gradient(logits, cols, columns.start, sums, targets, at.loss_scale, dlogits);
     });
     Tensor::of(&[t, cols], dlogits)
+}
+
+/// The loss of log-sum-exps, logits of the targets, and targets; those below zero count nothing.
+fn observed(all: &[Tensor]) -> Observed {
+    let (log_sums, picked) = (all[0].f32(), all[1].f32());
+    let each = log_sums.iter().zip(picked.iter()).zip(all[2].i32());
+    let losses = each.filter(|(_, target)| **target >= 0);
+    let sum = losses.clone().map(|((log_sum, logit), _)| f64::from(log_sum - logit)).sum();
+    Observed::Loss { sum, tokens: losses.count() }
 }
 
 impl Operator for CrossEntropy {
@@ -210,26 +237,26 @@ impl Operator for CrossEntropy {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (w, targets, scale) = (&w[0], x[1].i32(), at.loss_scale);
-        let (log_sums, picked, dlogits) = if self.is_whole() {
-            let all = in_format!(at.dtype, scan_whole(self, scale, w, &x[0], targets));
-            (all.0, all.1, Some(all.2))
-        } else {
-            let (log_sums, picked) = self.scan(w, &x[0], targets, |_, _, _| {});
-            (log_sums, picked, None)
+        let (w, targets, scale) = (&w[0], &x[1], at.loss_scale);
+        let (made, observed) = match w.gpu() {
+            Some(gpu) => {
+                let made = in_format!(at.dtype, forward(gpu, self, scale, w, &x[0], targets));
+                let all = vec![made.log_sums.clone(), made.picked.clone(), targets.clone()];
+                (made, Observed::later(all, observed))
+            }
+            None => {
+                let made = self.made(at, w, &x[0], targets.i32());
+                let all = [made.log_sums.clone(), made.picked.clone(), targets.clone()];
+                (made, observed(&all))
+            }
         };
-        let losses = log_sums.iter().zip(&picked).zip(targets).filter(|(_, target)| **target >= 0);
-        let sum = losses.clone().map(|((log_sum, logit), _)| f64::from(log_sum - logit)).sum();
-        let observed = Some(Observed::Loss { sum, tokens: losses.count() });
-
-        let saved = if let Some(dlogits) = dlogits {
+        let saved = if let Some(dlogits) = made.dlogits {
             Saved { input: vec![dlogits.clone()], weight: vec![dlogits, x[0].clone()] }
         } else {
-            let log_sums = Tensor::from_f32(&[targets.len()], log_sums);
-            let all = vec![x[0].clone(), x[1].clone(), log_sums];
+            let all = vec![x[0].clone(), x[1].clone(), made.log_sums];
             Saved { input: all.clone(), weight: all }
         };
-        Forward { outputs: Vec::new(), saved, observed }
+        Forward { outputs: Vec::new(), saved, observed: Some(observed) }
     }
 
     /// There is no output, so `dy` is empty: the gradient begins here.
@@ -240,12 +267,14 @@ impl Operator for CrossEntropy {
         saved: &[Tensor],
         _dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let shape = [saved[0].shape()[0], self.width];
         if self.is_whole() {
-            return vec![
-                Some(Tensor::product(shape, at.dtype, saved[0].matrix(), w[0].matrix())),
-                None,
-            ];
+            return vec![Some(saved[0].back_through(&w[0], at.dtype)), None];
+        }
+        let shape = [saved[0].shape()[0], self.width];
+        if let Some(gpu) = w[0].gpu() {
+            let mut dx = Gathered::new(gpu, shape);
+            self.for_each_chunk(at, &w[0], saved, |_, dlogits, w| dx.add(gpu, dlogits, w));
+            return vec![Some(dx.finish(gpu, at.dtype)), None];
         }
         let mut dx = vec![0.0; shape[0] * shape[1]];
         self.for_each_chunk(at, &w[0], saved, |_, dlogits, w| {
@@ -262,12 +291,12 @@ impl Operator for CrossEntropy {
         w: &[Tensor],
         saved: &[Tensor],
         _dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
         let x = if self.is_whole() { &saved[1] } else { &saved[0] };
         self.for_each_chunk(at, &w[0], saved, |columns, dlogits, _| {
             let at = columns.start * self.width;
-            accumulate(&mut dw[0], at, dlogits.matrix().transposed(), x.matrix());
+            dw[0].accumulate(at, dlogits, x);
         });
     }
 

@@ -1,10 +1,11 @@
 //! Copies each token once for every expert that shall see it, sorted by expert.
 
-use kernels::{number::Number, permute::Routing};
+use kernels::cuda::Float;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
+    rows::Rows,
     shape::{check, counts, exact, exact_rows, token_index},
     tensor::in_format,
 };
@@ -29,18 +30,13 @@ pub struct Dispatch {
     pub experts_per_token: usize,
 }
 
-fn scattered<N: Number>(op: &Dispatch, x: &Tensor, routing: &Routing) -> Tensor {
-    let rows = routing.rows.len();
-    let mut y = vec![N::ZERO; rows * op.width];
-    routing.scatter::<N>(x.numbers(), op.width, op.experts_per_token, &mut y);
-    Tensor::of(&[rows, op.width], y)
+fn scattered<N: Float>(op: &Dispatch, x: &Tensor, routing: &Rows) -> Tensor {
+    routing.scattered::<N>(x, op.experts_per_token)
 }
 
 /// The sum of the gradients of each token's rows.
-fn gathered<N: Number>(op: &Dispatch, dy: &Tensor, tokens: usize, routing: &Routing) -> Tensor {
-    let mut dx = vec![N::ZERO; tokens * op.width];
-    routing.gather_sum::<N>(dy.numbers(), op.width, &mut dx);
-    Tensor::of(&[tokens, op.width], dx)
+fn gathered<N: Float>(op: &Dispatch, dy: &Tensor, routing: &Rows) -> Tensor {
+    routing.gathered::<N>(dy, op.experts_per_token)
 }
 
 impl Operator for Dispatch {
@@ -56,10 +52,9 @@ impl Operator for Dispatch {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let routing = Routing::new(x[1].i32(), self.experts);
+        let routing = Rows::new(&x[1], self.experts);
         let y = in_format!(at.dtype, scattered(self, &x[0].to(at.dtype), &routing));
-        let share = Tensor::from_f32(&[routing.rows.len(), 1], routing.sorted(&x[2].f32()));
-        let counts = Tensor::from_i32(&[self.experts], routing.counts);
+        let (share, counts) = (routing.sorted(&x[2]), routing.counts());
         let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
         Forward { outputs: vec![y, counts, share], saved, observed: None }
     }
@@ -73,9 +68,9 @@ impl Operator for Dispatch {
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
         let (choice, rows) = (&saved[0], dy[0].to(at.dtype));
-        let routing = Routing::new(choice.i32(), self.experts);
-        let dx = in_format!(at.dtype, gathered(self, &rows, choice.shape()[0], &routing));
-        let dshare = Tensor::from_f32(choice.shape(), routing.unsorted(&dy[2].f32()));
+        let routing = Rows::new(choice, self.experts);
+        let dx = in_format!(at.dtype, gathered(self, &rows, &routing));
+        let dshare = routing.unsorted(&dy[2], choice.shape());
         vec![Some(dx), None, Some(dshare)]
     }
 

@@ -1,13 +1,15 @@
 //! Token embedding: one row of the weight for each token.
 
-use kernels::{embedding, gemm::Values};
+use kernels::{cuda::Float, embedding};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    Context, Cost, Floats, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
     WeightSpec,
     linear::default_init_std,
+    on_gpu::rows::{embedded, embedded_weight},
     shape::{check, token_index},
+    tensor::in_format,
 };
 
 /// Looks up one row of the weight for each token.
@@ -51,12 +53,11 @@ impl Operator for Embedding {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let tokens = x[0].i32();
-        let shape = [tokens.len(), self.width];
-        let row = self.width * w[0].dtype().size();
-        let mut bytes = vec![0; tokens.len() * row];
-        embedding::gather(w[0].bytes(), row, tokens, &mut bytes);
-        let y = Tensor::from_bytes(&shape, w[0].dtype(), bytes.into()).to(at.dtype);
+        let y = match x[0].gpu() {
+            Some(gpu) => in_format!(w[0].dtype(), embedded(gpu, &w[0], &x[0])),
+            None => looked_up(&w[0], x[0].i32(), self.width),
+        };
+        let y = y.to(at.dtype);
         let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -77,14 +78,10 @@ impl Operator for Embedding {
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
-        let (tokens, dw) = (saved[0].i32(), &mut dw[0]);
-        dw.resize(self.vocab * self.width, 0.0);
-        match dy[0].values() {
-            Values::F32(dy) => embedding::scatter_add(dw, self.width, tokens, dy),
-            Values::Bf16(dy) => embedding::scatter_add(dw, self.width, tokens, dy),
-        }
+        dw[0].fill_up(self.vocab * self.width);
+        in_format!(dy[0].dtype(), scattered(&saved[0], &dy[0], &mut dw[0]));
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -94,6 +91,25 @@ impl Operator for Embedding {
             saved_elements: t as f64,
             moved_elements: 2.0 * elements,
             ..Cost::default()
+        }
+    }
+}
+
+fn looked_up(w: &Tensor, tokens: &[i32], width: usize) -> Tensor {
+    let row = width * w.dtype().size();
+    let mut bytes = vec![0; tokens.len() * row];
+    embedding::gather(w.bytes(), row, tokens, &mut bytes);
+    Tensor::from_bytes(&[tokens.len(), width], w.dtype(), bytes.into())
+}
+
+fn scattered<N: Float>(tokens: &Tensor, dy: &Tensor, dw: &mut Floats) {
+    match dw {
+        Floats::Host(dw) => {
+            embedding::scatter_add::<N>(dw, dy.shape()[1], tokens.i32(), dy.numbers());
+        }
+        Floats::Gpu(dw) => {
+            let gpu = dw.gpu().clone();
+            embedded_weight::<N>(&gpu, dw.view_mut(), tokens, dy);
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::ops::Range;
 
 use kernels::{
-    gemm::{Matrix, accumulate, multiply_grouped},
-    number::Number,
+    cuda::Float,
+    gemm::multiply_grouped,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    Context, Cost, Floats, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
     WeightSpec,
     linear::default_init_std,
+    on_gpu::products,
     shape::{check, counts},
     tensor::in_format,
 };
@@ -58,20 +59,22 @@ pub(crate) fn experts<T>(
     each.into_iter().zip(rows).filter(|(_, rows)| !rows.is_empty())
 }
 
-fn turned(w: &Tensor) -> Matrix<'_> {
-    w.matrix().transposed()
-}
-
-/// The rows of each expert times what `factor` makes of its weight, `[r, width]`.
-fn through_experts<N: Number>(
+/// The rows of each expert times its weight, turned or not, `[r, width]`.
+fn through_experts<N: Float>(
     rows: &Tensor,
     w: &[Tensor],
     counts: &[i32],
     width: usize,
-    factor: &dyn for<'w> Fn(&'w Tensor) -> Matrix<'w>,
+    turned: bool,
 ) -> Tensor {
     let counts: Vec<usize> = counts.iter().map(|&count| count as usize).collect();
-    let factor = |expert: usize| factor(&w[expert]).into();
+    if let Some(gpu) = rows.gpu() {
+        return products::grouped::<N>(gpu, rows, w, &counts, width, turned);
+    }
+    let factor = |expert: usize| match turned {
+        true => w[expert].matrix().transposed().into(),
+        false => w[expert].matrix().into(),
+    };
     let y = multiply_grouped::<N>(rows.matrix(), &counts, width, factor);
     Tensor::of(&[rows.shape()[0], width], y)
 }
@@ -102,7 +105,7 @@ impl Operator for GroupedLinear {
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
         let counts = x[1].i32();
-        let y = in_format!(at.dtype, through_experts(&x[0], w, counts, self.output, &turned));
+        let y = in_format!(at.dtype, through_experts(&x[0], w, counts, self.output, true));
         let saved = Saved { input: vec![x[1].clone()], weight: x.to_vec() };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -115,7 +118,7 @@ impl Operator for GroupedLinear {
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
         let (dy, counts) = (&dy[0], saved[0].i32());
-        let dx = in_format!(at.dtype, through_experts(dy, w, counts, self.input, &Tensor::matrix));
+        let dx = in_format!(at.dtype, through_experts(dy, w, counts, self.input, false));
         vec![Some(dx), None]
     }
 
@@ -125,11 +128,11 @@ impl Operator for GroupedLinear {
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
         for (dw, part) in experts(dw, saved[1].i32()) {
             let (dy, x) = (dy[0].rows(part.clone()), saved[0].rows(part));
-            accumulate(dw, 0, dy.matrix().transposed(), x.matrix());
+            dw.accumulate(0, &dy, &x);
         }
     }
 
@@ -165,11 +168,11 @@ mod tests {
         let x = [Tensor::from_f32(&[0, 4], vec![]), Tensor::from_i32(&[2], vec![0, 0])];
         let forward = op.forward(&at, &w, &x);
         assert_eq!(forward.outputs[0].shape(), [0, 5]);
-        let mut dw = vec![vec![0.0; 20]; 2];
+        let mut dw = vec![Floats::from(vec![0.0; 20]); 2];
         let dy = forward.outputs.clone();
         let dx = op.backward_input(&at, &w, &forward.saved.input, &dy);
         assert_eq!(dx[0].as_ref().unwrap().shape(), [0, 4]);
         op.backward_weight(&at, &w, &forward.saved.weight, &dy, &mut dw);
-        assert_eq!(dw, vec![vec![0.0; 20]; 2]);
+        assert_eq!(dw, vec![Floats::from(vec![0.0; 20]); 2]);
     }
 }

@@ -17,6 +17,7 @@ mod combine;
 mod cross_entropy;
 mod dispatch;
 mod embedding;
+mod floats;
 #[cfg(test)]
 mod grad_check;
 mod grouped_linear;
@@ -24,10 +25,13 @@ mod init;
 mod keeps;
 mod linear;
 mod mla_attention;
+mod on_gpu;
 pub mod optim;
+mod place;
 pub mod ready;
 mod rms_norm;
 mod router;
+mod rows;
 mod shape;
 mod split;
 mod stored;
@@ -44,10 +48,12 @@ pub use crate::{
     cross_entropy::CrossEntropy,
     dispatch::Dispatch,
     embedding::Embedding,
+    floats::{Floats, OnGpu, SquaresOf},
     grouped_linear::GroupedLinear,
     keeps::{Fresh, Keeps, Kept},
     linear::Linear,
     mla_attention::MlaAttention,
+    place::Place,
     rms_norm::RmsNorm,
     router::Router,
     split::Split,
@@ -98,7 +104,8 @@ pub trait Operator {
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>>;
 
-    /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight.
+    /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight, which has room for
+    /// all of them.
     ///
     /// A buffer without numbers counts as zeros; it gets all of them, or stays empty if its weight
     /// took part in nothing.
@@ -110,7 +117,7 @@ pub trait Operator {
         _w: &[Tensor],
         _saved: &[Tensor],
         _dy: &[Tensor],
-        _dw: &mut [Vec<f32>],
+        _dw: &mut [Floats],
     ) {
     }
 
@@ -150,7 +157,7 @@ pub struct Saved {
 }
 
 /// A figure that a forward pass makes beside its outputs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Observed {
     /// Largest input to the softmax of each head, for QK-Clip; K2 report, section 2.1.
     MaxLogits(Vec<f32>),
@@ -163,6 +170,33 @@ pub enum Observed {
         /// Tokens summed over.
         tokens: usize,
     },
+    /// One of these that a GPU is still working on.
+    Waiting(Waiting),
+}
+
+/// What a GPU will have written, and how it is read.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    tensors: Vec<Tensor>,
+    read: fn(&[Tensor]) -> Observed,
+}
+
+impl Observed {
+    pub(crate) fn later(tensors: Vec<Tensor>, read: fn(&[Tensor]) -> Observed) -> Self {
+        Observed::Waiting(Waiting { tensors, read })
+    }
+
+    /// The figure itself; waits for a GPU.
+    pub fn known(self) -> Self {
+        match self {
+            Observed::Waiting(Waiting { tensors, read }) => {
+                let all: Vec<Tensor> =
+                    tensors.iter().map(|tensor| tensor.at(&Place::Host)).collect();
+                read(&all)
+            }
+            known => known,
+        }
+    }
 }
 
 /// Extent of one dim as the graph knows it before any tensor exists.

@@ -1,10 +1,9 @@
 //! A linear map of each token, without bias.
 
-use kernels::gemm::accumulate;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
+    Context, Cost, Floats, Forward, Init, Keeps, Operator, Rule, Saved, ShapeError, Spec, Tensor,
     WeightSpec, shape::check,
 };
 
@@ -55,8 +54,7 @@ impl Operator for Linear {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let shape = [x[0].shape()[0], self.output];
-        let y = Tensor::product(shape, at.dtype, x[0].matrix(), w[0].matrix().transposed());
+        let y = x[0].through(&w[0], at.dtype);
         let saved = Saved { input: Vec::new(), weight: vec![x[0].clone()] };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -68,8 +66,7 @@ impl Operator for Linear {
         _saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let shape = [dy[0].shape()[0], self.input];
-        vec![Some(Tensor::product(shape, at.dtype, dy[0].matrix(), w[0].matrix()))]
+        vec![Some(dy[0].back_through(&w[0], at.dtype))]
     }
 
     fn backward_weight(
@@ -78,9 +75,9 @@ impl Operator for Linear {
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
-        accumulate(&mut dw[0], 0, dy[0].matrix().transposed(), saved[0].matrix());
+        dw[0].accumulate(0, &dy[0], &saved[0]);
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

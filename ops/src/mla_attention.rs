@@ -4,14 +4,16 @@
 
 use kernels::{
     attention::{self, Gradients, Heads, Inputs},
-    number::Number,
+    cuda::Float,
     rope::Rotation,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Fresh, Keeps, Kept, Observed, Operator, Saved, ShapeError, Spec,
-    Tensor, Yarn, shape::check, tensor::in_format, yarn,
+    Tensor, Yarn,
+    on_gpu::attention as on_gpu,
+    shape::check, tensor::in_format, yarn,
 };
 
 /// Causal attention with a rotary part of the key that all heads share.
@@ -47,7 +49,7 @@ pub struct MlaAttention {
 }
 
 impl MlaAttention {
-    fn extents(&self) -> Heads {
+    pub(crate) fn extents(&self) -> Heads {
         let MlaAttention { heads, nope, rope, value, .. } = *self;
         Heads { heads, nope, rope, value, scale: self.scale() }
     }
@@ -56,6 +58,11 @@ impl MlaAttention {
     pub fn scale(&self) -> f32 {
         let growth = self.yarn.as_ref().map_or(1.0, Yarn::scale_growth);
         (growth / ((self.nope + self.rope) as f64).sqrt()) as f32
+    }
+
+    /// What tells its rotation of so many positions from others.
+    pub(crate) fn key(&self, positions: usize) -> String {
+        format!("{} {} {:?} {positions}", self.rope, self.rope_theta, self.yarn)
     }
 
     /// Cosines and sines of a range of positions.
@@ -91,11 +98,11 @@ impl Operator for MlaAttention {
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
         let inputs: Vec<Tensor> = x.iter().map(|x| x.to(at.dtype)).collect();
-        let (y, log_sums, largest) = in_format!(at.dtype, forward(self, at.sequence, &inputs));
+        let (y, log_sums, observed) = in_format!(at.dtype, forward(self, at.sequence, &inputs));
         let mut input = x.to_vec();
         input.push(log_sums);
         let saved = Saved { input, weight: Vec::new() };
-        Forward { outputs: vec![y], saved, observed: Some(Observed::MaxLogits(largest)) }
+        Forward { outputs: vec![y], saved, observed: Some(observed) }
     }
 
     fn backward_input(
@@ -106,8 +113,8 @@ impl Operator for MlaAttention {
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
         let inputs: Vec<Tensor> = saved[..3].iter().map(|x| x.to(at.dtype)).collect();
-        let (log_sums, dy) = (saved[3].f32(), dy[0].to(at.dtype));
-        in_format!(at.dtype, backward(self, at.sequence, &inputs, &log_sums, &dy))
+        let (log_sums, dy) = (&saved[3], dy[0].to(at.dtype));
+        in_format!(at.dtype, backward(self, at.sequence, &inputs, log_sums, &dy))
     }
 
     fn cost(&self, t: usize, s: usize) -> Cost {
@@ -125,32 +132,42 @@ impl Operator for MlaAttention {
     }
 }
 
-fn inputs<N: Number>(x: &[Tensor]) -> Inputs<'_, N> {
+fn inputs<N: Float>(x: &[Tensor]) -> Inputs<'_, N> {
     Inputs { q: x[0].numbers(), kv: x[1].numbers(), k_rope: x[2].numbers() }
 }
 
 /// The output, the log-sum-exps and the largest softmax inputs.
-fn forward<N: Number>(op: &MlaAttention, s: usize, x: &[Tensor]) -> (Tensor, Tensor, Vec<f32>) {
+fn forward<N: Float>(op: &MlaAttention, s: usize, x: &[Tensor]) -> (Tensor, Tensor, Observed) {
+    if let Some(gpu) = x[0].gpu() {
+        let [y, log_sums, largest] = on_gpu::forward::<N>(gpu, op, s, x);
+        let observed = Observed::later(vec![largest], |all| {
+            Observed::MaxLogits(all[0].f32().into_owned())
+        });
+        return (y, log_sums, observed);
+    }
     let (t, heads) = (x[0].shape()[0], op.extents());
     let mut y = vec![N::ZERO; t * op.heads * op.value];
     let (mut log_sums, mut largest) = (vec![0.0; t * op.heads], vec![0.0; op.heads]);
     let (x, rotation) = (inputs::<N>(x), op.rotation(0, s));
     attention::forward(&heads, &rotation, s, x, &mut y, &mut log_sums, &mut largest);
     let y = Tensor::of(&[t, op.heads * op.value], y);
-    (y, Tensor::from_f32(&[t, op.heads], log_sums), largest)
+    (y, Tensor::from_f32(&[t, op.heads], log_sums), Observed::MaxLogits(largest))
 }
 
-fn backward<N: Number>(
+fn backward<N: Float>(
     op: &MlaAttention,
     s: usize,
     x: &[Tensor],
-    log_sums: &[f32],
+    log_sums: &Tensor,
     dy: &Tensor,
 ) -> Vec<Option<Tensor>> {
+    if let Some(gpu) = x[0].gpu() {
+        return on_gpu::backward::<N>(gpu, op, s, x, log_sums, dy);
+    }
     let [mut q, mut kv, mut k_rope] = [0, 1, 2].map(|which| vec![N::ZERO; x[which].len()]);
     let dx = Gradients { q: &mut q, kv: &mut kv, k_rope: &mut k_rope };
-    let (rotation, dy) = (op.rotation(0, s), dy.numbers());
-    attention::backward(&op.extents(), &rotation, s, inputs::<N>(x), log_sums, dy, dx);
+    let (rotation, log_sums, dy) = (op.rotation(0, s), log_sums.f32(), dy.numbers());
+    attention::backward(&op.extents(), &rotation, s, inputs::<N>(x), &log_sums, dy, dx);
     let gradients = [q, kv, k_rope].into_iter().zip(x);
     gradients.map(|(dx, x)| Some(Tensor::of(x.shape(), dx))).collect()
 }

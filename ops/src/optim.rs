@@ -17,7 +17,7 @@ pub use self::{
     qk_clip::{Gamma, Rows, qk_clip},
     state::{State, StateError},
 };
-use crate::{DType, Rule};
+use crate::{DType, Floats, OnGpu, Rule, on_gpu::optim as on_gpu};
 
 /// How weights move, as a job file spells it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -165,8 +165,8 @@ impl Optimizer {
         shape: &[usize],
         dtype: DType,
         lr: f32,
-        grad: &[f32],
-        master: &mut [f32],
+        grad: &Floats,
+        master: &mut Floats,
         state: &mut State,
     ) {
         debug_assert_eq!(self.state(rule, shape).layout(), state.layout());
@@ -177,7 +177,7 @@ impl Optimizer {
             }
             (_, State::AdamW { first, second, step }) => {
                 step[0] += 1.0;
-                adamw::update(&self.adamw(lr, step[0]), grad, first, second, master);
+                step_adamw(&self.adamw(lr, step[0]), grad, [first, second, master]);
             }
             (_, State::Muon { .. } | State::None) => {}
         }
@@ -189,6 +189,20 @@ impl Optimizer {
             Optimizer::AdamW(adam) => (adam.betas, adam.eps, adam.weight_decay),
         };
         adamw::Update { lr, betas, eps, weight_decay, step: step as u32 }
+    }
+}
+
+/// One step of AdamW, where the weights are: moments, then master.
+fn step_adamw(how: &adamw::Update, grad: &Floats, all: [&mut Floats; 3]) {
+    match (grad, all) {
+        (Floats::Host(grad), [Floats::Host(first), Floats::Host(second), Floats::Host(master)]) => {
+            adamw::update(how, grad, first, second, master);
+        }
+        (Floats::Gpu(grad), [Floats::Gpu(first), Floats::Gpu(second), Floats::Gpu(master)]) => {
+            let all = [first, second, master].map(OnGpu::view_mut);
+            on_gpu::adamw(grad.gpu(), how, grad.view(), all);
+        }
+        _ => panic!("a gradient, a master and its state in different places"),
     }
 }
 

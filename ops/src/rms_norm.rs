@@ -2,12 +2,15 @@
 //!
 //! Zhang and Sennrich, arXiv:1910.07467, equation 4.
 
-use kernels::{number::Number, rms_norm};
+use kernels::{cuda::Float, rms_norm};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError, Spec,
-    Tensor, WeightSpec, shape::check, tensor::in_format,
+    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError, Spec,
+    Tensor, WeightSpec,
+    on_gpu::rows,
+    shape::check,
+    tensor::in_format,
 };
 
 /// Divides each token by its root mean square, then scales each column.
@@ -51,7 +54,7 @@ impl Operator for RmsNorm {
     }
 
     fn forward(&self, at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (y, rstd) = in_format!(at.dtype, forward(&x[0].to(at.dtype), &w[0].f32(), self.eps));
+        let (y, rstd) = in_format!(at.dtype, forward(&x[0].to(at.dtype), &w[0], self.eps));
         let both = vec![x[0].clone(), rstd];
         let saved = Saved { input: both.clone(), weight: both };
         Forward { outputs: vec![y], saved, observed: None }
@@ -64,8 +67,8 @@ impl Operator for RmsNorm {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (x, rstd, dy) = (saved[0].to(at.dtype), saved[1].f32(), dy[0].to(at.dtype));
-        vec![Some(in_format!(at.dtype, backward_input(&x, &w[0].f32(), &rstd, &dy)))]
+        let (x, rstd, dy) = (saved[0].to(at.dtype), &saved[1], dy[0].to(at.dtype));
+        vec![Some(in_format!(at.dtype, backward_input(&x, &w[0], rstd, &dy)))]
     }
 
     fn backward_weight(
@@ -74,11 +77,11 @@ impl Operator for RmsNorm {
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
-        let (x, rstd, dy) = (saved[0].to(at.dtype), saved[1].f32(), dy[0].to(at.dtype));
-        dw[0].resize(self.width, 0.0);
-        in_format!(at.dtype, backward_weight(&x, &rstd, &dy, &mut dw[0]));
+        let (x, rstd, dy) = (saved[0].to(at.dtype), &saved[1], dy[0].to(at.dtype));
+        dw[0].fill_up(self.width);
+        in_format!(at.dtype, backward_weight(&x, rstd, &dy, &mut dw[0]));
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {
@@ -94,21 +97,35 @@ impl Operator for RmsNorm {
 }
 
 /// The output and the inverse divisor of each token.
-fn forward<N: Number>(x: &Tensor, w: &[f32], eps: f32) -> (Tensor, Tensor) {
+fn forward<N: Float>(x: &Tensor, w: &Tensor, eps: f32) -> (Tensor, Tensor) {
+    if let Some(gpu) = x.gpu() {
+        return rows::norm::<N>(gpu, x, w, eps);
+    }
     let tokens = x.shape()[0];
     let (mut y, mut rstd) = (vec![N::ZERO; x.len()], vec![0.0; tokens]);
-    rms_norm::forward::<N>(x.numbers(), w, eps, &mut y, &mut rstd);
+    rms_norm::forward::<N>(x.numbers(), &w.f32(), eps, &mut y, &mut rstd);
     (Tensor::of(x.shape(), y), Tensor::from_f32(&[tokens], rstd))
 }
 
-fn backward_input<N: Number>(x: &Tensor, w: &[f32], rstd: &[f32], dy: &Tensor) -> Tensor {
+fn backward_input<N: Float>(x: &Tensor, w: &Tensor, rstd: &Tensor, dy: &Tensor) -> Tensor {
+    if let Some(gpu) = x.gpu() {
+        return rows::norm_input::<N>(gpu, x, w, rstd, dy);
+    }
     let mut dx = vec![N::ZERO; x.len()];
-    rms_norm::backward_input::<N>(x.numbers(), w, rstd, dy.numbers(), &mut dx);
+    rms_norm::backward_input::<N>(x.numbers(), &w.f32(), &rstd.f32(), dy.numbers(), &mut dx);
     Tensor::of(x.shape(), dx)
 }
 
-fn backward_weight<N: Number>(x: &Tensor, rstd: &[f32], dy: &Tensor, dw: &mut [f32]) {
-    rms_norm::backward_weight::<N>(x.numbers(), rstd, dy.numbers(), dw);
+fn backward_weight<N: Float>(x: &Tensor, rstd: &Tensor, dy: &Tensor, dw: &mut Floats) {
+    match dw {
+        Floats::Host(dw) => {
+            rms_norm::backward_weight::<N>(x.numbers(), &rstd.f32(), dy.numbers(), dw);
+        }
+        Floats::Gpu(dw) => {
+            let gpu = dw.gpu().clone();
+            rows::norm_weight::<N>(&gpu, x, rstd, dy, dw.view_mut());
+        }
+    }
 }
 
 #[cfg(test)]

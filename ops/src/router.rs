@@ -2,16 +2,14 @@
 //!
 //! DeepSeek-V3, arXiv:2412.19437, section 2.1.2, as the K2 report takes it over.
 
-use kernels::{
-    gemm::{Matrix, accumulate, multiply},
-    router,
-};
+use kernels::{gemm::multiply, router};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
+    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
     Spec, Tensor, WeightSpec,
     linear::default_init_std,
+    on_gpu::routing::{self, Routed},
     shape::{check, exact, mismatch, token_index},
 };
 
@@ -79,21 +77,41 @@ impl Router {
         }
     }
 
-    fn load(&self, choice: &[i32]) -> Vec<u64> {
-        let mut load = vec![0; self.experts];
-        choice.iter().for_each(|&expert| load[expert as usize] += 1);
-        load
+    /// Gradient of the logits `[t, e]`, from the saved choice and scores and the last of `dy`.
+    fn dlogits(&self, saved: &[Tensor], dy: &[Tensor]) -> Tensor {
+        let (choice, chosen, dshare) = (&saved[0], &saved[1], &dy[dy.len() - 1]);
+        if let Some(gpu) = choice.gpu() {
+            return routing::logits(gpu, self, choice, chosen, dshare);
+        }
+        let (t, e, k) = (choice.shape()[0], self.experts, self.experts_per_token);
+        let mut dlogits = vec![0.0; t * e];
+        let (choice, chosen) = (choice.i32(), chosen.f32());
+        router::backward(e, k, self.scaling, choice, &chosen, &dshare.f32(), &mut dlogits);
+        Tensor::from_f32(&[t, e], dlogits)
     }
 
-    /// Gradient of the logits, from the saved choice and scores and the last of `dy`.
-    fn dlogits(&self, saved: &[Tensor], dy: &[Tensor]) -> Vec<f32> {
-        let (choice, chosen, dshare) = (&saved[0], &saved[1], &dy[dy.len() - 1]);
-        let mut dlogits = vec![0.0; choice.shape()[0] * self.experts];
-        let (e, k, scaling) = (self.experts, self.experts_per_token, self.scaling);
-        let (choice, chosen) = (choice.i32(), chosen.f32());
-        router::backward(e, k, scaling, choice, &chosen, &dshare.f32(), &mut dlogits);
-        dlogits
+    /// Choice, chosen scores, shares, and tokens of each expert.
+    fn routed(&self, x: &Tensor, w: &[Tensor]) -> ([Tensor; 3], Observed) {
+        if let Some(gpu) = x.gpu() {
+            let Routed { choice, chosen, share, load } = routing::routed(gpu, self, x, w);
+            return ([choice, chosen, share], Observed::later(vec![load], |all| load_of(all[0].i32())));
+        }
+        let (e, k, t) = (self.experts, self.experts_per_token, x.shape()[0]);
+        let mut scores: Vec<f32> = multiply(x.matrix(), w[0].matrix().transposed());
+        router::scores(&mut scores);
+        let mut choice = vec![0; t * k];
+        router::choose(&self.choice(), &scores, &w[1].f32(), &mut choice);
+        let (mut chosen, mut share) = (vec![0.0; t * k], vec![0.0; t * k]);
+        router::shares(e, k, self.scaling, &scores, &choice, &mut chosen, &mut share);
+        let mut load = vec![0; e];
+        choice.iter().for_each(|&expert| load[expert as usize] += 1);
+        let [chosen, share] = [chosen, share].map(|values| Tensor::from_f32(&[t, k], values));
+        ([Tensor::from_i32(&[t, k], choice), chosen, share], load_of(&load))
     }
+}
+
+fn load_of(load: &[i32]) -> Observed {
+    Observed::Load(load.iter().map(|&tokens| tokens as u64).collect())
 }
 
 impl Operator for Router {
@@ -141,21 +159,10 @@ impl Operator for Router {
     }
 
     fn forward(&self, _at: &Context, w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (e, k, t) = (self.experts, self.experts_per_token, x[0].shape()[0]);
-        let mut scores: Vec<f32> = multiply(x[0].matrix(), w[0].matrix().transposed());
-        router::scores(&mut scores);
-        let mut choice = vec![0; t * k];
-        router::choose(&self.choice(), &scores, &w[1].f32(), &mut choice);
-        let (mut chosen, mut share) = (vec![0.0; t * k], vec![0.0; t * k]);
-        router::shares(e, k, self.scaling, &scores, &choice, &mut chosen, &mut share);
-
-        let load = self.load(&choice);
-        let choice = Tensor::from_i32(&[t, k], choice);
-        let chosen = Tensor::from_f32(&[t, k], chosen);
+        let ([choice, chosen, share], load) = self.routed(&x[0], w);
         let input = vec![choice.clone(), chosen.clone()];
         let saved = Saved { input, weight: vec![choice.clone(), chosen, x[0].clone()] };
-        let outputs = vec![choice, Tensor::from_f32(&[t, k], share)];
-        Forward { outputs, saved, observed: Some(Observed::Load(load)) }
+        Forward { outputs: vec![choice, share], saved, observed: Some(load) }
     }
 
     /// `dy` ends with the gradient of the shares; the choice has none.
@@ -166,9 +173,7 @@ impl Operator for Router {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        let (t, dlogits) = (saved[0].shape()[0], self.dlogits(saved, dy));
-        let dlogits = Matrix::new(&dlogits, t, self.experts);
-        vec![Some(Tensor::product([t, self.width], at.dtype, dlogits, w[0].matrix()))]
+        vec![Some(self.dlogits(saved, dy).back_through(&w[0], at.dtype))]
     }
 
     /// `dy` ends with the gradient of the shares; the bias has none.
@@ -178,12 +183,9 @@ impl Operator for Router {
         _w: &[Tensor],
         saved: &[Tensor],
         dy: &[Tensor],
-        dw: &mut [Vec<f32>],
+        dw: &mut [Floats],
     ) {
-        let t = saved[0].shape()[0];
-        let dlogits = self.dlogits(saved, dy);
-        let dlogits = Matrix::new(&dlogits, t, self.experts).transposed();
-        accumulate(&mut dw[0], 0, dlogits, saved[2].matrix());
+        dw[0].accumulate(0, &self.dlogits(saved, dy), &saved[2]);
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

@@ -1,11 +1,11 @@
 //! Cuts the columns of a token into several outputs.
 
-use kernels::number::Number;
+use kernels::cuda::Float;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::check,
-    tensor::in_format,
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, on_gpu::rows,
+    shape::check, tensor::in_format,
 };
 
 /// Cuts `[t, w0 + w1 + ..]` into `[t, w0]`, `[t, w1]`, ..; saves nothing.
@@ -22,7 +22,10 @@ impl Split {
     }
 }
 
-fn cut<N: Number>(widths: &[usize], x: &Tensor) -> Vec<Tensor> {
+fn cut<N: Float>(widths: &[usize], x: &Tensor) -> Vec<Tensor> {
+    if let Some(gpu) = x.gpu() {
+        return rows::cut::<N>(gpu, widths, x);
+    }
     let (values, t) = (x.numbers::<N>(), x.shape()[0]);
     let mut from = 0;
     let part = |&width: &usize| {
@@ -36,7 +39,10 @@ fn cut<N: Number>(widths: &[usize], x: &Tensor) -> Vec<Tensor> {
     widths.iter().map(part).collect()
 }
 
-fn joined<N: Number>(parts: &[Tensor], width: usize) -> Tensor {
+fn joined<N: Float>(parts: &[Tensor], width: usize) -> Tensor {
+    if let Some(gpu) = parts[0].gpu() {
+        return rows::joined::<N>(gpu, parts, width);
+    }
     let t = parts[0].shape()[0];
     let mut whole = vec![N::ZERO; t * width];
     let mut from = 0;

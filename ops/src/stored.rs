@@ -2,15 +2,15 @@
 //!
 //! Kimi K2, arXiv:2507.20534, section 2.4.3. What the codes can hold is told in [`kernels::fp8`].
 
-use bytes::Bytes;
 use kernels::{
+    cuda::{Event, Float},
     fp8::{self, tiles},
-    number::Number,
 };
 
 use crate::{
-    DType, Tensor,
-    tensor::{in_format, into_bytes},
+    DType, Place, Tensor,
+    on_gpu::rows,
+    tensor::{cast, in_format, into_bytes},
 };
 
 /// Bytes of a scale.
@@ -24,8 +24,9 @@ const SCALE_BYTES: usize = size_of::<f32>();
 pub struct Stored {
     shape: [usize; 2],
     dtype: DType,
-    /// Scales `[rows, tiles]`, which have to be aligned, then codes `[rows, width]`.
-    bytes: Bytes,
+    /// Scales `[rows, tiles]`, which have to be aligned, then codes `[rows, width]`: bytes in the
+    /// guise of a tensor, so that they go where tensors go.
+    all: Tensor,
 }
 
 impl Stored {
@@ -36,14 +37,8 @@ impl Stored {
     /// If the tensor holds whole numbers or does not have two dims.
     pub fn encode(x: &Tensor) -> Self {
         let &[rows, width] = x.shape() else { panic!("{:?} has no rows to store", x.shape()) };
-        let count = rows * tiles(width);
-        // Numbers that scales can lie in; what the last is longer than the codes is cut off.
-        let mut all = vec![0.0_f32; count + (rows * width).div_ceil(SCALE_BYTES)];
-        let (scales, codes) = all.split_at_mut(count);
-        let codes = &mut bytemuck::cast_slice_mut(codes)[..rows * width];
-        in_format!(x.dtype(), encode(x, width, codes, scales));
-        let bytes = into_bytes(all).slice(..stored_bytes(rows, width) as usize);
-        Stored { shape: [rows, width], dtype: x.dtype(), bytes }
+        let all = in_format!(x.dtype(), encode(x, rows, width));
+        Stored { shape: [rows, width], dtype: x.dtype(), all }
     }
 
     /// A tensor of the shape and format of the one that was stored.
@@ -51,9 +46,14 @@ impl Stored {
         in_format!(self.dtype, decode(self))
     }
 
-    /// The same codes and scales in memory of their own.
-    pub fn copied(&self) -> Self {
-        Stored { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+    /// A copy in memory of the host; see [`Tensor::parked`].
+    pub fn parked(&self, after: Option<&Event>) -> Self {
+        Stored { all: self.all.parked(after), ..self.clone() }
+    }
+
+    /// A copy of the host's codes and scales in a place; see [`Tensor::fetched`].
+    pub fn fetched(&self, place: &Place) -> Self {
+        Stored { all: self.all.fetched(place), ..self.clone() }
     }
 
     /// Extents of the dims, slowest first: `[rows, width]`.
@@ -68,13 +68,13 @@ impl Stored {
 
     /// Bytes of the codes and scales together.
     pub fn bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        self.all.byte_len() as u64
     }
 
     /// Where codes and scales lie, as an address, and how many bytes they reach; clones agree in
     /// both.
     pub fn place(&self) -> (usize, usize) {
-        (self.bytes.as_ptr() as usize, self.bytes.len())
+        (self.all.address(), self.all.byte_len())
     }
 }
 
@@ -83,15 +83,33 @@ pub fn stored_bytes(rows: usize, width: usize) -> u64 {
     rows as u64 * (width + SCALE_BYTES * tiles(width)) as u64
 }
 
-fn encode<N: Number>(x: &Tensor, width: usize, codes: &mut [u8], scales: &mut [f32]) {
-    fp8::encode::<N>(x.numbers(), width, codes, scales);
+/// Bytes of the scales of so many rows.
+pub(crate) fn scales_of(rows: usize, width: usize) -> usize {
+    SCALE_BYTES * rows * tiles(width)
 }
 
-fn decode<N: Number>(stored: &Stored) -> Tensor {
+fn encode<N: Float>(x: &Tensor, rows: usize, width: usize) -> Tensor {
+    let size = stored_bytes(rows, width) as usize;
+    if let Some(gpu) = x.gpu() {
+        return rows::encode::<N>(gpu, x, size);
+    }
+    let count = rows * tiles(width);
+    // Numbers that scales can lie in; what the last is longer than the codes is cut off.
+    let mut all = vec![0.0_f32; count + (rows * width).div_ceil(SCALE_BYTES)];
+    let (scales, codes) = all.split_at_mut(count);
+    let codes = &mut bytemuck::cast_slice_mut(codes)[..rows * width];
+    fp8::encode::<N>(x.numbers(), width, codes, scales);
+    Tensor::of_bytes(into_bytes(all).slice(..size))
+}
+
+fn decode<N: Float>(stored: &Stored) -> Tensor {
     let [rows, width] = stored.shape;
-    let (scales, codes) = stored.bytes.split_at(SCALE_BYTES * rows * tiles(width));
+    if let Some(gpu) = stored.all.gpu() {
+        return rows::decode::<N>(gpu, &stored.all, stored.shape);
+    }
+    let (scales, codes) = stored.all.bytes().split_at(scales_of(rows, width));
     let mut x = vec![N::ZERO; rows * width];
-    fp8::decode(codes, crate::tensor::cast(scales), width, &mut x);
+    fp8::decode(codes, cast(scales), width, &mut x);
     Tensor::of(&stored.shape, x)
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Shazeer, arXiv:2002.05202, section 2.
 
-use kernels::{number::Number, swiglu};
+use kernels::{cuda::Float, swiglu};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, shape::mismatch,
-    tensor::in_format,
+    Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor, on_gpu::rows,
+    shape::mismatch, tensor::in_format,
 };
 
 /// Multiplies `up` by the SiLU of `gate`.
@@ -68,11 +68,17 @@ impl Operator for SwiGlu {
     }
 }
 
-fn forward<N: Number>(gate: &Tensor, up: &Tensor) -> Tensor {
+fn forward<N: Float>(gate: &Tensor, up: &Tensor) -> Tensor {
+    if let Some(gpu) = gate.gpu() {
+        return rows::swiglu::<N>(gpu, gate, up);
+    }
     Tensor::of(gate.shape(), swiglu::forward::<N>(gate.numbers(), up.numbers()))
 }
 
-fn backward<N: Number>(gate: &Tensor, up: &Tensor, dy: &Tensor) -> [Tensor; 2] {
+fn backward<N: Float>(gate: &Tensor, up: &Tensor, dy: &Tensor) -> [Tensor; 2] {
+    if let Some(gpu) = gate.gpu() {
+        return rows::swiglu_input::<N>(gpu, gate, up, dy);
+    }
     let (dgate, dup) = swiglu::backward::<N>(gate.numbers(), up.numbers(), dy.numbers());
     [dgate, dup].map(|dx| Tensor::of(gate.shape(), dx))
 }

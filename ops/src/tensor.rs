@@ -3,16 +3,25 @@
 //! A tensor is written once, by the operator that makes it, and shared from then on: a clone and
 //! a message to another actor of the same process copy no byte.
 
+mod storage;
+
 use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 use half::bf16;
 use kernels::{
+    cuda::{Element, Event, Float, Gpu, View},
     gemm::{Matrix, Right, Values, multiply},
     number::Number,
     reduce::sum,
 };
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::storage::{Piece, Storage};
+use crate::{
+    Place,
+    on_gpu::{done, products, rows},
+};
 
 /// A number format.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -35,12 +44,13 @@ impl DType {
     }
 }
 
-/// Values of one format in row-major order; cheap to clone, never written again.
+/// Values of one format in row-major order, on the host or on a GPU; cheap to clone, never written
+/// again.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     dtype: DType,
-    bytes: Bytes,
+    storage: Storage,
 }
 
 /// Calls a function that is generic over the format of floats for the one of a [`DType`].
@@ -77,7 +87,7 @@ impl Tensor {
     /// If `values` does not have the length that `shape` says.
     pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
-        Tensor { shape: shape.to_vec(), dtype: DType::F32, bytes: into_bytes(values) }
+        Tensor::stored(shape, DType::F32, Storage::Host(into_bytes(values)))
     }
 
     /// Wraps whole numbers: tokens, experts, counts.
@@ -87,7 +97,7 @@ impl Tensor {
     /// If `values` does not have the length that `shape` says.
     pub fn from_i32(shape: &[usize], values: Vec<i32>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "length of {shape:?}");
-        Tensor { shape: shape.to_vec(), dtype: DType::I32, bytes: into_bytes(values) }
+        Tensor::stored(shape, DType::I32, Storage::Host(into_bytes(values)))
     }
 
     /// Rounds single-precision values to `dtype`, to nearest even; F32 keeps them as they are.
@@ -126,7 +136,7 @@ impl Tensor {
             Values::F32(_) => DType::F32,
             Values::Bf16(_) => DType::Bf16,
         };
-        Tensor { shape: shape.to_vec(), dtype, bytes: into_bytes(values) }
+        Tensor::stored(shape, dtype, Storage::Host(into_bytes(values)))
     }
 
     /// The product `[rows, cols]` of two matrices, rounded once.
@@ -156,7 +166,109 @@ impl Tensor {
         if self.dtype == dtype {
             return self.clone();
         }
-        Tensor::rounded(&self.shape, self.f32().into_owned(), dtype)
+        match self.gpu() {
+            Some(gpu) => rows::cast(gpu, self, dtype),
+            None => Tensor::rounded(&self.shape, self.f32().into_owned(), dtype),
+        }
+    }
+
+    /// `x w^T` of `x [t, i]` and `w [o, i]`, rounded once: `[t, o]`.
+    ///
+    /// # Panics
+    ///
+    /// If the extents do not fit each other, or the two are in different places.
+    pub(crate) fn through(&self, w: &Tensor, dtype: DType) -> Self {
+        match self.gpu() {
+            Some(gpu) => products::product(gpu, self, w, true, dtype),
+            None => {
+                let shape = [self.shape[0], w.shape[0]];
+                Tensor::product(shape, dtype, self.matrix(), w.matrix().transposed())
+            }
+        }
+    }
+
+    /// `dy w` of `dy [t, o]` and `w [o, i]`, rounded once: `[t, i]`.
+    ///
+    /// # Panics
+    ///
+    /// If the extents do not fit each other, or the two are in different places.
+    pub(crate) fn back_through(&self, w: &Tensor, dtype: DType) -> Self {
+        match self.gpu() {
+            Some(gpu) => products::product(gpu, self, w, false, dtype),
+            None => {
+                let shape = [self.shape[0], w.shape[1]];
+                Tensor::product(shape, dtype, self.matrix(), w.matrix())
+            }
+        }
+    }
+
+    pub(crate) fn stored(shape: &[usize], dtype: DType, storage: Storage) -> Self {
+        Tensor { shape: shape.to_vec(), dtype, storage }
+    }
+
+    /// Bytes that are no numbers of the host's formats; see [`Stored`](crate::Stored).
+    pub(crate) fn of_bytes(bytes: Bytes) -> Self {
+        Tensor::stored(&[bytes.len()], DType::I32, Storage::Host(bytes))
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        self.gpu().map_or(Place::Host, |gpu| Place::Gpu(gpu.clone()))
+    }
+
+    /// The GPU that it lies on.
+    pub(crate) fn gpu(&self) -> Option<&Gpu> {
+        self.storage.gpu()
+    }
+
+    /// The same values in a place; shares memory if they are there.
+    pub fn at(&self, place: &Place) -> Self {
+        match (place, &self.storage) {
+            (Place::Host, Storage::Gpu(piece)) => {
+                let bytes = done(piece.gpu().down(piece.view::<u8>()));
+                Tensor::from_bytes(&self.shape, self.dtype, bytes.into())
+            }
+            (Place::Gpu(gpu), Storage::Host(bytes)) => {
+                let piece = Piece::of(gpu, done(gpu.up(bytes)));
+                Tensor::stored(&self.shape, self.dtype, Storage::Gpu(piece))
+            }
+            (Place::Host, Storage::Host(_)) | (Place::Gpu(_), Storage::Gpu(_)) => self.clone(),
+        }
+    }
+
+    /// A copy in memory of the host, made by the thread of a copy lane: of a GPU's values behind
+    /// `after`, into pinned memory.
+    pub fn parked(&self, after: Option<&Event>) -> Self {
+        let bytes = match (&self.storage, after) {
+            (Storage::Gpu(piece), Some(after)) => {
+                Bytes::from_owner(done(piece.gpu().park(after, piece.view())))
+            }
+            (storage, _) => Bytes::copy_from_slice(storage.host()),
+        };
+        Tensor::stored(&self.shape, self.dtype, Storage::Host(bytes))
+    }
+
+    /// A copy of the host's values in a place, made by the thread of a copy lane.
+    pub fn fetched(&self, place: &Place) -> Self {
+        let storage = match place {
+            Place::Host => Storage::Host(Bytes::copy_from_slice(self.storage.host())),
+            Place::Gpu(gpu) => {
+                Storage::Gpu(Piece::of(gpu, done(gpu.fetch(self.storage.host()))))
+            }
+        };
+        Tensor::stored(&self.shape, self.dtype, storage)
+    }
+
+    /// The elements on a GPU.
+    pub(crate) fn view<T: Element>(&self) -> View<'_, T> {
+        let is_alike = self.dtype.size() == size_of::<T>();
+        assert!(is_alike, "{:?} values in an operator of another format", self.dtype);
+        self.storage.view()
+    }
+
+    /// The bytes on a GPU.
+    pub(crate) fn raw(&self) -> View<'_, u8> {
+        self.storage.view()
     }
 
     /// The floats as they lie in memory.
@@ -166,8 +278,8 @@ impl Tensor {
     /// If the tensor holds whole numbers.
     pub fn values(&self) -> Values<'_> {
         match self.dtype {
-            DType::F32 => Values::F32(cast(&self.bytes)),
-            DType::Bf16 => Values::Bf16(cast(&self.bytes)),
+            DType::F32 => Values::F32(cast(self.storage.host())),
+            DType::Bf16 => Values::Bf16(cast(self.storage.host())),
             DType::I32 => panic!("whole numbers are not read as floats"),
         }
     }
@@ -183,7 +295,7 @@ impl Tensor {
             (Values::F32(_), Values::F32(_)) | (Values::Bf16(_), Values::Bf16(_))
         );
         assert!(is_it, "{:?} values in an operator of another format", self.dtype);
-        cast(&self.bytes)
+        cast(self.storage.host())
     }
 
     /// A tensor of two dims as a matrix.
@@ -200,7 +312,7 @@ impl Tensor {
         assert_eq!(shape.iter().product::<usize>() * dtype.size(), bytes.len());
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size());
         let bytes = if aligned { bytes } else { realigned(dtype, &bytes) };
-        Tensor { shape: shape.to_vec(), dtype, bytes }
+        Tensor::stored(shape, dtype, Storage::Host(bytes))
     }
 
     /// Extents of the dims, slowest first.
@@ -213,9 +325,43 @@ impl Tensor {
         self.dtype
     }
 
-    /// The elements as they lie in memory.
+    /// The elements as they lie in memory of the host.
+    ///
+    /// # Panics
+    ///
+    /// If they lie on a GPU.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.storage.host()
+    }
+
+    /// Bytes of the elements.
+    pub fn byte_len(&self) -> usize {
+        self.storage.len()
+    }
+
+    /// Where the elements begin, as an address of the host or of a GPU.
+    pub fn address(&self) -> usize {
+        self.storage.address()
+    }
+
+    /// Pieces one behind the other along the first dim; a single piece is passed on as it is.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or they are in different places.
+    pub fn concatenated(pieces: &[Tensor]) -> Self {
+        if let [only] = pieces {
+            return only.clone();
+        }
+        let (mut shape, dtype) = (pieces[0].shape.clone(), pieces[0].dtype);
+        shape[0] = pieces.iter().map(|piece| piece.shape[0]).sum();
+        if let Some(gpu) = pieces[0].gpu() {
+            return rows::concatenated(gpu, &shape, pieces);
+        }
+        let size = pieces.iter().map(Tensor::byte_len).sum();
+        let mut bytes = Vec::with_capacity(size);
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.bytes()));
+        Tensor::from_bytes(&shape, dtype, bytes.into())
     }
 
     /// Number of elements.
@@ -235,9 +381,9 @@ impl Tensor {
     /// If the tensor holds whole numbers.
     pub fn f32(&self) -> Cow<'_, [f32]> {
         match self.dtype {
-            DType::F32 => Cow::Borrowed(cast(&self.bytes)),
+            DType::F32 => Cow::Borrowed(cast(self.storage.host())),
             DType::Bf16 => {
-                let narrow: &[bf16] = cast(&self.bytes);
+                let narrow: &[bf16] = cast(self.storage.host());
                 let mut wide = vec![0.0; narrow.len()];
                 kernels::cast::widen(narrow, &mut wide);
                 Cow::Owned(wide)
@@ -253,12 +399,15 @@ impl Tensor {
     /// If the tensor holds floats.
     pub fn i32(&self) -> &[i32] {
         assert_eq!(self.dtype, DType::I32, "floats are not read as whole numbers");
-        cast(&self.bytes)
+        cast(self.storage.host())
     }
 
     /// The sum with a tensor of the same shape, added in f32 and rounded to the format of this one.
     pub fn plus(&self, other: &Tensor) -> Self {
-        fn added<N: Number>(a: &Tensor, b: &Tensor) -> Tensor {
+        fn added<N: Float>(a: &Tensor, b: &Tensor) -> Tensor {
+            if let Some(gpu) = a.gpu() {
+                return rows::sums::<N>(gpu, &[a.clone(), b.clone()]);
+            }
             Tensor::of(&a.shape, sum::<N>(a.numbers(), b.numbers()))
         }
         in_format!(self.dtype, added(self, &other.to(self.dtype)))
@@ -273,8 +422,8 @@ impl Tensor {
         let row = self.shape[1..].iter().product::<usize>() * self.dtype.size();
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        let bytes = self.bytes.slice(rows.start * row..rows.end * row);
-        Tensor { shape, dtype: self.dtype, bytes }
+        let storage = self.storage.slice(rows.start * row..rows.end * row);
+        Tensor { shape, dtype: self.dtype, storage }
     }
 }
 

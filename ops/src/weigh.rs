@@ -1,13 +1,14 @@
 //! Scales each routed row by its token's share, where the row was made.
 
 use kernels::{
-    number::Number,
+    cuda::Float,
     reduce::{dot, scaled},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
+    on_gpu::routing,
     shape::{check, exact_rows},
     tensor::in_format,
 };
@@ -29,16 +30,22 @@ pub struct Weigh {
     pub width: usize,
 }
 
-fn weighed<N: Number>(rows: &Tensor, share: &[f32], width: usize) -> Tensor {
-    let mut y = vec![N::ZERO; rows.len()];
+fn weighed<N: Float>(rows: &Tensor, share: &Tensor, width: usize) -> Tensor {
+    if let Some(gpu) = rows.gpu() {
+        return routing::weighed::<N>(gpu, rows, share);
+    }
+    let (mut y, share) = (vec![N::ZERO; rows.len()], share.f32());
     let pairs = rows.numbers::<N>().chunks_exact(width).zip(y.chunks_exact_mut(width));
-    pairs.zip(share).for_each(|((row, y), share)| scaled(row, *share, y));
+    pairs.zip(share.iter()).for_each(|((row, y), share)| scaled(row, *share, y));
     Tensor::of(rows.shape(), y)
 }
 
-fn dots<N: Number>(rows: &Tensor, dy: &Tensor, width: usize) -> Vec<f32> {
-    let rows = rows.numbers::<N>().chunks_exact(width);
-    rows.zip(dy.numbers::<N>().chunks_exact(width)).map(|(row, dy)| dot(row, dy)).collect()
+fn dots<N: Float>(rows: &Tensor, dy: &Tensor, width: usize) -> Tensor {
+    if let Some(gpu) = rows.gpu() {
+        return routing::weighed_share::<N>(gpu, rows, dy);
+    }
+    let each = rows.numbers::<N>().chunks_exact(width).zip(dy.numbers::<N>().chunks_exact(width));
+    Tensor::from_f32(&[rows.shape()[0], 1], each.map(|(row, dy)| dot(row, dy)).collect())
 }
 
 impl Operator for Weigh {
@@ -54,8 +61,8 @@ impl Operator for Weigh {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let (rows, share) = (x[0].to(at.dtype), x[1].f32());
-        let y = in_format!(at.dtype, weighed(&rows, &share, self.width));
+        let (rows, share) = (x[0].to(at.dtype), &x[1]);
+        let y = in_format!(at.dtype, weighed(&rows, share, self.width));
         let saved = Saved { input: x.to_vec(), weight: Vec::new() };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -69,9 +76,9 @@ impl Operator for Weigh {
     ) -> Vec<Option<Tensor>> {
         let [rows, dy] = [&saved[0], &dy[0]].map(|x| x.to(at.dtype));
         let share = &saved[1];
-        let drows = in_format!(at.dtype, weighed(&dy, &share.f32(), self.width));
+        let drows = in_format!(at.dtype, weighed(&dy, share, self.width));
         let dshare = in_format!(at.dtype, dots(&rows, &dy, self.width));
-        vec![Some(drows), Some(Tensor::from_f32(share.shape(), dshare))]
+        vec![Some(drows), Some(dshare)]
     }
 
     fn cost(&self, r: usize, _s: usize) -> Cost {

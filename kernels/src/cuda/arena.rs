@@ -157,6 +157,16 @@ impl<T: Element> Buffer<T> {
     }
 }
 
+impl<T: Element> Buffer<T> {
+    /// The same memory as bytes.
+    pub fn into_bytes(self) -> Buffer<u8> {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the original is never used or dropped again, so the arena is held once.
+        let arena = unsafe { std::ptr::read(&raw const this.arena) };
+        Buffer { arena, offset: this.offset, len: this.len * size_of::<T>(), kind: PhantomData }
+    }
+}
+
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
         let (mut start, mut end) = (self.offset, self.offset + held(self.len * size_of::<T>()));
@@ -176,9 +186,9 @@ impl<T: Element> Drop for Buffer<T> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.device.bind().is_ok() {
-            // SAFETY: all buffers hold the arena, so none is left; the driver waits for what is
-            // queued.
+        // Work that needs dropped buffers may still be queued.
+        if self.device.bind().is_ok() && result::ctx::synchronize().is_ok() {
+            // SAFETY: all buffers hold the arena, so none is left, and no work.
             let _ = unsafe { result::free_sync(self.start) };
         }
     }
@@ -214,6 +224,37 @@ impl<'a, T> View<'a, T> {
     }
 }
 
+impl<'a> View<'a, u8> {
+    /// Bytes as what they are.
+    ///
+    /// # Panics
+    ///
+    /// If they begin or end within an element.
+    pub fn cast<T: Element>(self) -> View<'a, T> {
+        let size = size_of::<T>();
+        let is_whole = self.len.is_multiple_of(size) && self.at.is_multiple_of(size as u64);
+        assert!(is_whole, "{} bytes at {:#x} as elements of {size}", self.len, self.at);
+        View { at: self.at, len: self.len / size, buffer: PhantomData }
+    }
+
+    /// Where they lie in the memory of the device.
+    pub fn address(self) -> u64 {
+        self.at
+    }
+}
+
+impl<'a> ViewMut<'a, u8> {
+    /// Bytes as what they are.
+    ///
+    /// # Panics
+    ///
+    /// If they begin or end within an element.
+    pub fn cast<T: Element>(self) -> ViewMut<'a, T> {
+        let View { at, len, .. } = self.view().cast::<T>();
+        ViewMut { at, len, buffer: PhantomData }
+    }
+}
+
 impl<'a, T> ViewMut<'a, T> {
     /// Elements.
     pub fn len(&self) -> usize {
@@ -233,6 +274,18 @@ impl<'a, T> ViewMut<'a, T> {
     pub fn part(self, range: Range<usize>) -> ViewMut<'a, T> {
         let (at, len) = part_of(self.at, self.len, size_of::<T>(), range);
         ViewMut { at, len, buffer: PhantomData }
+    }
+
+    /// Those before an element, and the others.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer before it.
+    pub fn split(self, at: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
+        let (first, before) = part_of(self.at, self.len, size_of::<T>(), 0..at);
+        let (second, after) = part_of(self.at, self.len, size_of::<T>(), at..self.len);
+        let view = |at, len| ViewMut { at, len, buffer: PhantomData };
+        (view(first, before), view(second, after))
     }
 
     /// The same elements for as long as this is not used.

@@ -86,6 +86,50 @@ pub fn add_scaled<N: Float>(
     launch.write(y).float(a).read(x).count(count).over(count)
 }
 
+/// `y[i] = a * y[i] + b * x[i]`.
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn scale_and_add<N: Float>(
+    stream: &Stream,
+    y: ViewMut<'_, f32>,
+    a: f32,
+    b: f32,
+    x: View<'_, N>,
+) -> Result<(), DeviceError> {
+    let count = y.len();
+    assert_eq!(x.len(), count, "elements");
+    let launch = Launch::of::<N>(stream, Source::Reduce, "scale_and_add");
+    launch.write(y).float(a).float(b).read(x).count(count).over(count)
+}
+
+/// Momentum `m[i] = a * m[i] + g[i]`, and how far it looks ahead: `ahead[i] = g[i] + a * m[i]`.
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn look_ahead(
+    stream: &Stream,
+    m: ViewMut<'_, f32>,
+    a: f32,
+    g: View<'_, f32>,
+    ahead: ViewMut<'_, f32>,
+) -> Result<(), DeviceError> {
+    let count = m.len();
+    assert_eq!([g.len(), ahead.len()], [count; 2], "elements");
+    let launch = Launch::of::<f32>(stream, Source::Reduce, "look_ahead");
+    launch.write(m).float(a).read(g).write(ahead).count(count).over(count)
+}
+
 /// `y[i] = a * x[i]`, rounded to the format of `y`; one of the formats is F32, or both are the
 /// same.
 ///
@@ -197,28 +241,4 @@ pub fn largest_of_columns(
     assert_eq!(x.len(), rows * cols, "elements of whole rows");
     let launch = Launch::of::<f32>(stream, Source::Reduce, "largest_of_columns");
     launch.read(x).count(rows).count(cols).write(largest).go((cols, 1, 1), (256, 1, 1))
-}
-
-/// Writes the transpose of `values [rows, cols]`.
-///
-/// # Errors
-///
-/// [`DeviceError`] if the kernel cannot be compiled or launched.
-///
-/// # Panics
-///
-/// If the lengths do not fit each other.
-pub fn transposed(
-    stream: &Stream,
-    values: View<'_, f32>,
-    rows: usize,
-    cols: usize,
-    out: ViewMut<'_, f32>,
-) -> Result<(), DeviceError> {
-    const TILE: usize = 32;
-    assert_eq!([values.len(), out.len()], [rows * cols; 2], "[{rows}, {cols}]");
-    assert!(rows.div_ceil(TILE) < 65_536, "{rows} rows at once");
-    let launch = Launch::of::<f32>(stream, Source::NewtonSchulz, "transposed");
-    let launch = launch.read(values).write(out).count(rows).count(cols);
-    launch.go((cols.div_ceil(TILE), rows.div_ceil(TILE), 1), (32, 8, 1))
 }

@@ -25,15 +25,15 @@ struct Handle {
     device: Device,
 }
 
-/// The queues of one actor: what one lane of its program says goes into one of them.
+/// The queues of a device: what one lane of a program says goes into one of them.
 #[derive(Clone, Debug)]
 pub struct Streams {
     /// Kernels and products.
     pub compute: Stream,
-    /// Messages to other devices.
-    pub communication: Stream,
-    /// Between the device and the host.
-    pub copy: Stream,
+    /// Copies to the host.
+    pub out: Stream,
+    /// Copies back from it; a bus carries both ways at a time.
+    pub back: Stream,
 }
 
 /// A place in a stream.
@@ -60,7 +60,7 @@ impl Streams {
     /// [`DeviceError::Driver`] if the driver refuses.
     pub fn new(device: &Device) -> Result<Self, DeviceError> {
         let stream = || Stream::new(device);
-        Ok(Streams { compute: stream()?, communication: stream()?, copy: stream()? })
+        Ok(Streams { compute: stream()?, out: stream()?, back: stream()? })
     }
 }
 
@@ -145,6 +145,27 @@ impl Stream {
         unsafe { result::memcpy_htod_async(to.at(), from, self.raw()) }
             .doing("copying to the GPU")?;
         self.wait()
+    }
+
+    /// Queues a copy to the device of values that may change as soon as this returns.
+    ///
+    /// The driver takes what is not pinned to a place of its own before it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Driver`] if the driver refuses.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn send<T: Element>(&self, from: &[T], to: ViewMut<'_, T>) -> Result<(), DeviceError> {
+        assert_eq!(from.len(), to.len(), "elements to copy");
+        if from.is_empty() {
+            return Ok(());
+        }
+        self.device.bind()?;
+        // SAFETY: both have as many bytes; the driver reads pageable memory before it returns.
+        unsafe { result::memcpy_htod_async(to.at(), from, self.raw()) }.doing("copying to the GPU")
     }
 
     /// Copies to the host, and waits for it.

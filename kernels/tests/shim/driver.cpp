@@ -50,6 +50,7 @@ struct Function {
 };
 
 static std::mutex all_lock;
+static std::map<uint64_t, size_t> pinned;
 static std::map<uint64_t, size_t> allocations;
 static size_t allocated = 0;
 static std::set<Stream*> streams;
@@ -70,13 +71,17 @@ static int ready() {
     return has_context ? sticky : (int)INVALID_CONTEXT;
 }
 
-// Whether some bytes lie within one allocation.
-static bool is_allocated(uint64_t at, size_t bytes) {
+// Whether some bytes lie within one of some allocations.
+static bool is_within(const std::map<uint64_t, size_t>& all, uint64_t at, size_t bytes) {
     std::lock_guard<std::mutex> held(all_lock);
-    auto next = allocations.upper_bound(at);
-    if (next == allocations.begin()) return false;
+    auto next = all.upper_bound(at);
+    if (next == all.begin()) return false;
     --next;
     return at + bytes <= next->first + next->second;
+}
+
+static bool is_allocated(uint64_t at, size_t bytes) {
+    return is_within(allocations, at, bytes);
 }
 
 API int cuInit(unsigned) {
@@ -164,10 +169,15 @@ API int cuMemFree_v2(uint64_t at) {
 API int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
     if (ready() != SUCCESS) return ready();
     *at = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-    return *at == nullptr ? OUT_OF_MEMORY : SUCCESS;
+    if (*at == nullptr) return OUT_OF_MEMORY;
+    std::lock_guard<std::mutex> held(all_lock);
+    pinned[(uint64_t)*at] = bytes;
+    return SUCCESS;
 }
 
 API int cuMemFreeHost(void* at) {
+    std::lock_guard<std::mutex> held(all_lock);
+    if (pinned.erase((uint64_t)at) == 0) return INVALID_VALUE;
     free(at);
     return SUCCESS;
 }
@@ -179,7 +189,12 @@ static int copy(void* to, const void* from, size_t bytes, Stream* stream) {
 
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
     if (ready() != SUCCESS) return ready();
-    return is_allocated(to, bytes) ? copy((void*)to, from, bytes, stream) : INVALID_VALUE;
+    if (!is_allocated(to, bytes)) return INVALID_VALUE;
+    if (is_within(pinned, (uint64_t)from, bytes)) return copy((void*)to, from, bytes, stream);
+    // Of memory that is not pinned the driver has a copy before it returns.
+    auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
+    stream->push([=] { memcpy((void*)to, staged->data(), bytes); });
+    return SUCCESS;
 }
 
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {

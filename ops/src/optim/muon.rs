@@ -18,15 +18,28 @@ use kernels::{
 };
 
 use super::MuonClip;
-use crate::{DType, Tensor, tensor::in_format};
+use crate::{DType, Floats, Tensor, on_gpu::optim as on_gpu, tensor::in_format};
 
 impl MuonClip {
     /// Adds a gradient to the momentum and returns what Newton-Schulz is to work on.
     ///
     /// Element by element, so slices give the bits of the whole.
-    pub fn direction(&self, grad: &[f32], momentum: &mut [f32]) -> Vec<f32> {
-        let ahead = look_ahead(momentum, self.momentum, grad);
-        if self.nesterov { ahead } else { momentum.to_vec() }
+    ///
+    /// # Panics
+    ///
+    /// If the two are in different places, or their lengths differ.
+    pub fn direction(&self, grad: &Floats, momentum: &mut Floats) -> Floats {
+        let ahead = match (grad, &mut *momentum) {
+            (Floats::Host(grad), Floats::Host(momentum)) => {
+                Floats::Host(look_ahead(momentum, self.momentum, grad))
+            }
+            (Floats::Gpu(grad), Floats::Gpu(momentum)) => {
+                let ahead = on_gpu::look_ahead(grad.gpu(), momentum.view_mut(), self.momentum, grad.view());
+                Floats::Gpu(ahead)
+            }
+            _ => panic!("a gradient and a momentum in different places"),
+        };
+        if self.nesterov { ahead } else { momentum.clone() }
     }
 
     /// Newton-Schulz on a whole direction, in the format that its products are taken in.
@@ -34,21 +47,35 @@ impl MuonClip {
     /// # Panics
     ///
     /// If `shape` is no matrix of the direction's length.
-    pub fn orthogonal(&self, shape: &[usize], dtype: DType, direction: &[f32]) -> Tensor {
+    pub fn orthogonal(&self, shape: &[usize], dtype: DType, direction: &Floats) -> Tensor {
         let (rows, columns) = (shape[0], shape[1]);
-        let values = in_format!(dtype, newton_schulz(direction, rows, columns, self.steps));
-        Tensor::rounded(shape, values, dtype)
+        match direction {
+            Floats::Host(direction) => {
+                let values = in_format!(dtype, newton_schulz(direction, rows, columns, self.steps));
+                Tensor::rounded(shape, values, dtype)
+            }
+            Floats::Gpu(own) => on_gpu::orthogonal(own.gpu(), own.view(), shape, self.steps, dtype),
+        }
     }
 
     /// Moves rows of a master by the same rows of [`orthogonal`](Self::orthogonal); `shape` is
     /// the whole matrix's.
-    pub fn turn(&self, shape: &[usize], lr: f32, orthogonal: &Tensor, master: &mut [f32]) {
+    pub fn turn(&self, shape: &[usize], lr: f32, orthogonal: &Tensor, master: &mut Floats) {
         fn turn<N: Number>(master: &mut [f32], keep: f32, by: f32, orthogonal: &Tensor) {
             scale_and_add(master, keep, by, orthogonal.numbers::<N>());
         }
         let size = self.update_rms * (shape[0].max(shape[1]) as f32).sqrt();
         let keep = 1.0 - lr * self.weight_decay;
-        in_format!(orthogonal.dtype(), turn(master, keep, -lr * size, orthogonal));
+        let by = -lr * size;
+        match master {
+            Floats::Host(master) => {
+                in_format!(orthogonal.dtype(), turn(master, keep, by, orthogonal));
+            }
+            Floats::Gpu(own) => {
+                let gpu = own.gpu().clone();
+                on_gpu::turn(&gpu, own.view_mut(), keep, by, orthogonal);
+            }
+        }
     }
 }
 
@@ -76,10 +103,10 @@ mod tests {
             let muon = MuonClip { nesterov, ..MuonClip::default() };
             let optimizer = Optimizer::MuonClip(muon.clone());
             let shape = [rows, columns];
-            let mut whole = random(1, rows * columns);
+            let mut whole: Floats = random(1, rows * columns).into();
             let mut state = optimizer.state(Rule::Muon, &shape);
             let mut master = whole.clone();
-            let mut momentum = vec![0.0; whole.len()];
+            let mut momentum: Floats = vec![0.0; whole.len()].into();
             for step in 0..3 {
                 let grad = random(2 + step, rows * columns);
                 optimizer.update(Rule::Muon, &shape, dtype, 0.1, &grad, &mut whole, &mut state);

@@ -5,9 +5,7 @@
 
 use std::ops::Range;
 
-use kernels::reduce::scale;
-
-use crate::MlaAttention;
+use crate::{Floats, MlaAttention};
 
 /// What the softmax inputs of a head are multiplied by, below 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +51,7 @@ pub struct Rows<'a> {
     /// Elements of a row.
     pub columns: usize,
     /// The rows, one after the other.
-    pub values: &'a mut [f32],
+    pub values: &'a mut Floats,
 }
 
 impl Rows<'_> {
@@ -62,7 +60,7 @@ impl Rows<'_> {
         let here = self.values.len() / self.columns.max(1);
         let place = |row: usize| row.clamp(self.first, self.first + here) - self.first;
         let (from, to) = (place(rows.start), place(rows.end));
-        scale(&mut self.values[from * self.columns..to * self.columns], factor);
+        self.values.scale(from * self.columns..to * self.columns, factor);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Optimizer;
-use crate::Rule;
+use crate::{Floats, Place, Rule};
 
 /// The state of one parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,14 +13,14 @@ pub enum State {
     /// Of a matrix that Muon moves.
     Muon {
         /// Decaying sum of the gradients.
-        momentum: Vec<f32>,
+        momentum: Floats,
     },
     /// Of a parameter that AdamW moves.
     AdamW {
         /// Decaying mean of the gradients.
-        first: Vec<f32>,
+        first: Floats,
         /// Decaying mean of their squares.
-        second: Vec<f32>,
+        second: Floats,
         /// Number of updates; a float like its neighbours, exact up to sixteen million.
         step: [f32; 1],
     },
@@ -38,20 +38,48 @@ pub struct StateError {
 
 impl State {
     pub(super) fn muon(elements: usize) -> Self {
-        State::Muon { momentum: vec![0.0; elements] }
+        State::Muon { momentum: vec![0.0; elements].into() }
     }
 
     pub(super) fn adamw(elements: usize) -> Self {
-        State::AdamW { first: vec![0.0; elements], second: vec![0.0; elements], step: [0.0] }
+        let zeros = || vec![0.0; elements].into();
+        State::AdamW { first: zeros(), second: zeros(), step: [0.0] }
     }
 
     /// The buffers by name, as checkpoints store them.
+    ///
+    /// # Panics
+    ///
+    /// If they are on a GPU.
     pub fn buffers(&self) -> Vec<(&'static str, &[f32])> {
         match self {
             State::None => Vec::new(),
-            State::Muon { momentum } => vec![("momentum", momentum)],
+            State::Muon { momentum } => vec![("momentum", momentum.host())],
+            State::AdamW { first, second, step } => vec![
+                ("first_moment", first.host()),
+                ("second_moment", second.host()),
+                ("step", step),
+            ],
+        }
+    }
+
+    /// How many numbers it has.
+    pub fn elements(&self) -> usize {
+        match self {
+            State::None => 0,
+            State::Muon { momentum } => momentum.len(),
+            State::AdamW { first, second, step } => first.len() + second.len() + step.len(),
+        }
+    }
+
+    /// A copy in a place.
+    pub fn at(&self, place: &Place) -> State {
+        let at = |values: &Floats| Floats::at(place, values.to_host());
+        match self {
+            State::None => State::None,
+            State::Muon { momentum } => State::Muon { momentum: at(momentum) },
             State::AdamW { first, second, step } => {
-                vec![("first_moment", first), ("second_moment", second), ("step", step)]
+                State::AdamW { first: at(first), second: at(second), step: *step }
             }
         }
     }
@@ -60,10 +88,10 @@ impl State {
     pub fn slice(&self, elements: Range<usize>) -> State {
         match self {
             State::None => State::None,
-            State::Muon { momentum } => State::Muon { momentum: momentum[elements].to_vec() },
+            State::Muon { momentum } => State::Muon { momentum: momentum.part(elements) },
             State::AdamW { first, second, step } => State::AdamW {
-                first: first[elements.clone()].to_vec(),
-                second: second[elements].to_vec(),
+                first: first.part(elements.clone()),
+                second: second.part(elements),
                 step: *step,
             },
         }
@@ -72,22 +100,14 @@ impl State {
     /// Adds the state of the elements that follow, which has seen as many updates.
     pub fn append(&mut self, next: State) {
         match (self, next) {
-            (State::Muon { momentum }, State::Muon { momentum: next }) => momentum.extend(next),
+            (State::Muon { momentum }, State::Muon { momentum: next }) => {
+                *momentum = Floats::joined([std::mem::take(momentum), next]);
+            }
             (State::AdamW { first, second, .. }, State::AdamW { first: f, second: s, .. }) => {
-                first.extend(f);
-                second.extend(s);
+                *first = Floats::joined([std::mem::take(first), f]);
+                *second = Floats::joined([std::mem::take(second), s]);
             }
             (_, next) => debug_assert_eq!(next, State::None, "slices of one state are alike"),
-        }
-    }
-
-    fn buffers_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
-        match self {
-            State::None => Vec::new(),
-            State::Muon { momentum } => vec![("momentum", momentum)],
-            State::AdamW { first, second, step } => {
-                vec![("first_moment", first), ("second_moment", second), ("step", step)]
-            }
         }
     }
 
@@ -117,8 +137,17 @@ impl Optimizer {
         if got != state.layout() {
             return Err(StateError { expected: listed(&state.layout()), got: listed(&got) });
         }
-        for ((_, to), (_, from)) in state.buffers_mut().into_iter().zip(found) {
-            to.copy_from_slice(from);
+        let values = |name: &str| {
+            let found = found.iter().find(|(which, _)| *which == name);
+            found.map(|(_, values)| values.to_vec()).unwrap_or_default().into()
+        };
+        match &mut state {
+            State::None => {}
+            State::Muon { momentum } => *momentum = values("momentum"),
+            State::AdamW { first, second, step } => {
+                (*first, *second) = (values("first_moment"), values("second_moment"));
+                step.copy_from_slice(values("step").host());
+            }
         }
         Ok(state)
     }

@@ -3,8 +3,7 @@
 use half::bf16;
 use kernels::{
     cuda::{
-        Arena, Buffer, Device, DeviceError, Element, Float, Stream,
-        products::Products,
+        Buffer, Device, DeviceError, Element, Float, Gpu, Stream,
         program::{Format, Program, Source, Widths},
     },
     number::Number,
@@ -31,9 +30,9 @@ const FEW_EXTENTS: [(usize, usize); 2] = [(3, 261), (1, 2056)];
 
 /// A device with random inputs, and what the comparisons said.
 pub struct Bed {
+    pub gpu: Gpu,
+    /// Where it computes.
     pub stream: Stream,
-    pub arena: Arena,
-    pub products: Products,
     /// Whether there is no time for all extents.
     pub is_brief: bool,
     seed: u64,
@@ -55,13 +54,11 @@ impl Bed {
         programs.sort_unstable();
         programs.dedup();
         device.load(&programs)?;
-        let stream = Stream::new(device)?;
-        let arena = Arena::new(device, ARENA_BYTES)?;
-        let products = Products::new(&stream, &arena)?;
+        let gpu = Gpu::new(device, ARENA_BYTES)?;
+        let stream = gpu.stream().clone();
         Ok(Bed {
+            gpu,
             stream,
-            arena,
-            products,
             is_brief,
             seed,
             tensors: 0,
@@ -113,14 +110,14 @@ impl Bed {
 
     /// The values on the device.
     pub fn up<T: Element>(&self, values: &[T]) -> Result<Buffer<T>, DeviceError> {
-        let mut buffer = self.arena.buffer(values.len())?;
+        let mut buffer = self.gpu.buffer(values.len())?;
         self.stream.upload(values, buffer.view_mut())?;
         Ok(buffer)
     }
 
     /// Room for an output, full of NaN.
     pub fn poisoned<T: Element>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
-        let mut buffer = self.arena.buffer(len)?;
+        let mut buffer = self.gpu.buffer(len)?;
         self.stream.fill(buffer.view_mut(), 0xFF)?;
         Ok(buffer)
     }

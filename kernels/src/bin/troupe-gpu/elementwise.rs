@@ -3,7 +3,7 @@
 use half::bf16;
 use kernels::{
     adamw, cast,
-    cuda::{DeviceError, Float, elementwise, reduce as device},
+    cuda::{DeviceError, Float, elementwise, newton_schulz, reduce as device},
     reduce, swiglu,
 };
 
@@ -17,6 +17,7 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
     for &count in counts {
         casts(bed, count)?;
         adamw(bed, count)?;
+        momentum(bed, count)?;
         in_format::<f32>(bed, count)?;
         in_format::<bf16>(bed, count)?;
         mixed(bed, count)?;
@@ -110,10 +111,23 @@ fn in_format<N: Float + Same>(bed: &mut Bed, count: usize) -> Result<(), DeviceE
     reduce::add_scaled(&mut sum, -0.37, &dy);
     bed.same(&named::<N>("add_scaled", count), &on_sum, &sum)?;
 
+    device::scale_and_add(&bed.stream, on_sum.view_mut(), 0.9, -0.2, on_dy.view())?;
+    reduce::scale_and_add(&mut sum, 0.9, -0.2, &dy);
+    bed.same(&named::<N>("scale_and_add", count), &on_sum, &sum)?;
+
     let mut out = bed.poisoned(count)?;
     device::scaled(&bed.stream, on_dy.view(), 1.7, out.view_mut())?;
     reduce::scaled(&dy, 1.7, &mut y);
     bed.same(&named::<N>("scaled", count), &out, &y)
+}
+
+fn momentum(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
+    let [mut m, g]: [Vec<f32>; 2] = [2.0, 1.0].map(|size| bed.normal(count, size));
+    let (mut on_m, on_g, mut ahead) = (bed.up(&m)?, bed.up(&g)?, bed.poisoned(count)?);
+    device::look_ahead(&bed.stream, on_m.view_mut(), 0.95, on_g.view(), ahead.view_mut())?;
+    let expected = reduce::look_ahead(&mut m, 0.95, &g);
+    bed.same(&format!("momentum [{count}]"), &on_m, &m)?;
+    bed.same(&format!("look_ahead [{count}]"), &ahead, &expected)
 }
 
 fn mixed(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
@@ -153,7 +167,7 @@ fn unaligned(bed: &mut Bed) -> Result<(), DeviceError> {
 fn transposed(bed: &mut Bed, rows: usize, cols: usize) -> Result<(), DeviceError> {
     let x: Vec<f32> = bed.normal(rows * cols, 1.0);
     let (on_x, mut out) = (bed.up(&x)?, bed.poisoned(x.len())?);
-    device::transposed(&bed.stream, on_x.view(), rows, cols, out.view_mut())?;
+    newton_schulz::transposed(&bed.stream, on_x.view(), rows, cols, out.view_mut())?;
     let expected: Vec<f32> = (0..cols)
         .flat_map(|col| (0..rows).map(move |row| (row, col)))
         .map(|(r, c)| x[r * cols + c])

@@ -50,15 +50,15 @@ fn pinned(bed: &mut Bed) -> Result<(), DeviceError> {
     let mut host = Pinned::new(&device, values.len())?;
     host.all_mut().copy_from_slice(&values);
     let mut buffer = bed.poisoned::<f32>(values.len())?;
-    streams.copy.wait_for(&bed.stream.event()?)?;
-    streams.copy.fetch(&host, buffer.view_mut())?;
-    streams.compute.wait_for(&streams.copy.event()?)?;
+    streams.back.wait_for(&bed.stream.event()?)?;
+    streams.back.fetch(&host, buffer.view_mut())?;
+    streams.compute.wait_for(&streams.back.event()?)?;
     reduce::scale(&streams.compute, buffer.view_mut(), 2.0)?;
     let scaled = streams.compute.event()?;
-    streams.copy.wait_for(&scaled)?;
+    streams.out.wait_for(&scaled)?;
     let mut back = Pinned::new(&device, values.len())?;
-    streams.copy.offload(buffer.view(), &mut back)?;
-    let arrived = streams.copy.event()?;
+    streams.out.offload(buffer.view(), &mut back)?;
+    let arrived = streams.out.event()?;
     arrived.wait()?;
     bed.holds("an event that was waited for is reached", arrived.is_reached()?);
     bed.holds("time goes on", 0.0 <= scaled.us_to(&arrived)?);
@@ -69,18 +69,18 @@ fn pinned(bed: &mut Bed) -> Result<(), DeviceError> {
 
 /// Three streams hand a buffer round, each waiting for the one before.
 fn streams(bed: &mut Bed) -> Result<(), DeviceError> {
-    let Streams { compute, communication, copy } = Streams::new(bed.stream.device())?;
+    let Streams { compute, out, back } = Streams::new(bed.stream.device())?;
     let mut values: Vec<f32> = bed.normal(50_000, 1.0);
     let mut buffer = bed.up(&values)?;
     for round in 0..10 {
-        let order = [&compute, &communication, &copy];
+        let order = [&compute, &out, &back];
         let (own, next) = (order[round % 3], order[(round + 1) % 3]);
         reduce::scale(own, buffer.view_mut(), 1.0 + round as f32 / 8.0)?;
         kernels::reduce::scale(&mut values, 1.0 + round as f32 / 8.0);
         next.wait_for(&own.event()?)?;
     }
-    communication.wait()?;
+    out.wait()?;
     compute.wait()?;
-    copy.wait()?;
+    back.wait()?;
     bed.same("handed round by three streams", &buffer, &values)
 }

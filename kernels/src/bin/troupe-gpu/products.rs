@@ -3,7 +3,7 @@
 use half::bf16;
 use kernels::{
     cuda::{
-        DeviceError, Float,
+        self, DeviceError, Float,
         products::{Matrix, MatrixMut},
     },
     gemm::{self, Output},
@@ -27,7 +27,8 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
     strided(bed)?;
     grouped::<f32>(bed)?;
     grouped::<bf16>(bed)?;
-    orthogonal(bed)
+    orthogonal::<f32>(bed)?;
+    orthogonal::<bf16>(bed)
 }
 
 /// A matrix on the host and how it is stored.
@@ -60,7 +61,7 @@ fn product<N: Float, C: Float>(
         false => Matrix::new(on_b.view(), depth, cols),
     };
     let out = MatrixMut::new(on_c.view_mut(), rows, cols);
-    bed.products.product(out, output, 0.7, left, right)?;
+    bed.gpu.products().product(out, output, 0.7, left, right)?;
     let name = format!("{} to {:?}", named::<N>("product", (extents, turned, output)), C::FORMAT);
     bed.close(&name, &on_c, &c, tolerance::<C>())
 }
@@ -82,7 +83,7 @@ fn strided(bed: &mut Bed) -> Result<(), DeviceError> {
     let right = Matrix::strided(b.part(b_from..b.len()), depth, cols, stride);
     let len = c.len();
     let out = MatrixMut::strided(on_c.view_mut().part(c_from..len), rows, cols, stride);
-    bed.products.product(out, Output::Write, 1.0, left, right)?;
+    bed.gpu.products().product(out, Output::Write, 1.0, left, right)?;
     bed.close("product of parts", &on_c, &c, 2e-6)
 }
 
@@ -98,36 +99,23 @@ fn grouped<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
     let on_weights = weights.iter().map(|w| bed.up(w)).collect::<Result<Vec<_>, _>>()?;
     let (on_x, mut on_y) = (bed.up(&x)?, bed.poisoned(rows * cols)?);
     let factor = |e: usize| Matrix::new(on_weights[e].view(), cols, depth).transposed();
-    bed.products.grouped(on_y.view_mut(), cols, on_x.view(), depth, &counts, factor)?;
+    bed.gpu.products().grouped(on_y.view_mut(), cols, on_x.view(), depth, &counts, factor)?;
     bed.close(&named::<N>("grouped product", counts), &on_y, &expected, tolerance::<N>())
 }
 
-/// Newton-Schulz of a tall matrix, put together from the parts that a device has.
-fn orthogonal(bed: &mut Bed) -> Result<(), DeviceError> {
-    use kernels::cuda::reduce;
-    let (rows, cols) = (24, 10);
-    let g: Vec<f32> = bed.normal(rows * cols, 1.0);
-    let expected = newton_schulz::<f32>(&g, rows, cols, 5);
-    let (a, b, c) = (3.4445, -4.7750, 2.0315);
-    let norm = (kernels::reduce::sum_of_squares(&g).sqrt() + 1e-7) as f32;
-    let (n, m) = (cols, rows);
-    let stream = bed.stream.clone();
-    let (on_g, mut x, mut next) = (bed.up(&g)?, bed.poisoned(n * m)?, bed.poisoned(n * m)?);
-    let (mut gram, mut poly) = (bed.poisoned::<f32>(n * n)?, bed.poisoned::<f32>(n * n)?);
-    reduce::transposed(&stream, on_g.view(), rows, cols, x.view_mut())?;
-    reduce::scale(&stream, x.view_mut(), 1.0 / norm)?;
-    for _ in 0..5 {
-        let x_nm = Matrix::new(x.view(), n, m);
-        let out = MatrixMut::new(gram.view_mut(), n, n);
-        bed.products.product(out, Output::Write, 1.0, x_nm, x_nm.transposed())?;
-        stream.copy(gram.view(), poly.view_mut())?;
-        let gram = Matrix::new(gram.view(), n, n);
-        bed.products.combined(MatrixMut::new(poly.view_mut(), n, n), b, c, gram, gram)?;
-        stream.copy(x.view(), next.view_mut())?;
-        let poly = Matrix::new(poly.view(), n, n);
-        bed.products.combined(MatrixMut::new(next.view_mut(), n, m), a, 1.0, poly, x_nm)?;
-        std::mem::swap(&mut x, &mut next);
+/// Newton-Schulz of flat, square and tall matrices, and of one without a norm.
+fn orthogonal<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
+    for (rows, cols) in [(24, 10), (10, 24), (33, 33), (1, 5)] {
+        let g: Vec<f32> = bed.normal(rows * cols, 1.0);
+        let expected = newton_schulz::<N>(&g, rows, cols, 5);
+        let expected: Vec<N> = expected.into_iter().map(N::nearest).collect();
+        let on_g = bed.up(&g)?;
+        let x = cuda::newton_schulz::newton_schulz::<N>(&bed.gpu, on_g.view(), rows, cols, 5)?;
+        // Five steps of rounded products spread a rounding over the whole matrix.
+        let apart = 50.0 * tolerance::<N>();
+        bed.close(&named::<N>("newton_schulz", (rows, cols)), &x, &expected, apart)?;
     }
-    reduce::transposed(&stream, x.view(), n, m, next.view_mut())?;
-    bed.close("newton_schulz", &next, &expected, 1e-4)
+    let on_g = bed.up(&[0.0_f32; 12])?;
+    let x = cuda::newton_schulz::newton_schulz::<N>(&bed.gpu, on_g.view(), 3, 4, 5)?;
+    bed.close(&named::<N>("newton_schulz of zeros", (3, 4)), &x, &[N::ZERO; 12], 0.0)
 }

@@ -7,7 +7,7 @@ use kernels::{
     attention::Heads,
     cuda::{
         Arena, Buffer, Device, DeviceError, Element, Stream, attention, cross_entropy, elementwise,
-        embedding, fp8, permute,
+        embedding, fp8, newton_schulz, permute,
         products::{Matrix, MatrixMut, Products},
         reduce, rms_norm, router, squares,
     },
@@ -177,7 +177,7 @@ impl Clock {
             elementwise::adamw(s, &how, g.view(), m, v, w)
         })?;
         self.line("transposed", 8 * n, 0.0, || {
-            reduce::transposed(s, g.view(), self.at.tokens, self.at.width, w.view_mut())
+            newton_schulz::transposed(s, g.view(), self.at.tokens, self.at.width, w.view_mut())
         })
     }
 

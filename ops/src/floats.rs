@@ -1,0 +1,301 @@
+//! Numbers in single precision that change in place: gradient sums, masters, optimizer states.
+
+use std::ops::Range;
+
+use kernels::{
+    cuda::{Buffer, Gpu, View, ViewMut, reduce as on_gpu, squares},
+    gemm::{Matrix, Output, accumulate},
+    reduce,
+    squares::Squares,
+};
+
+use crate::{
+    DType, Place, Tensor,
+    on_gpu::{done, floats, make, products},
+};
+
+/// A vector of f32 on the host or on a GPU.
+///
+/// As with a vector, there may be room for more numbers than there are: a gradient sum begins
+/// empty, and its first product is written there and not added.
+#[derive(Debug)]
+pub enum Floats {
+    /// On the host.
+    Host(Vec<f32>),
+    /// On a GPU.
+    Gpu(OnGpu),
+}
+
+/// The numbers of [`Floats`] on a GPU: the first of those that there is room for.
+#[derive(Debug)]
+pub struct OnGpu {
+    gpu: Gpu,
+    room: Buffer<f32>,
+    len: usize,
+}
+
+impl OnGpu {
+    /// The GPU.
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// To read.
+    pub(crate) fn view(&self) -> View<'_, f32> {
+        self.room.view().part(0..self.len)
+    }
+
+    /// To write.
+    pub(crate) fn view_mut(&mut self) -> ViewMut<'_, f32> {
+        self.room.view_mut().part(0..self.len)
+    }
+
+    /// All that there is room for.
+    pub(crate) fn of(gpu: &Gpu, room: Buffer<f32>) -> Self {
+        OnGpu { gpu: gpu.clone(), len: room.len(), room }
+    }
+}
+
+impl Floats {
+    /// No number, with room for some.
+    pub fn with_capacity(place: &Place, capacity: usize) -> Self {
+        match place {
+            Place::Host => Floats::Host(Vec::with_capacity(capacity)),
+            Place::Gpu(gpu) => {
+                Floats::Gpu(OnGpu { gpu: gpu.clone(), room: make(gpu, capacity), len: 0 })
+            }
+        }
+    }
+
+    /// Numbers of the host, brought to a place.
+    pub fn at(place: &Place, values: Vec<f32>) -> Self {
+        match place {
+            Place::Host => Floats::Host(values),
+            Place::Gpu(gpu) => Floats::Gpu(OnGpu::of(gpu, done(gpu.up(&values)))),
+        }
+    }
+
+    /// Where they are.
+    pub fn place(&self) -> Place {
+        match self {
+            Floats::Host(_) => Place::Host,
+            Floats::Gpu(own) => Place::Gpu(own.gpu.clone()),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Floats::Host(values) => values.len(),
+            Floats::Gpu(own) => own.len,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of them.
+    pub fn bytes(&self) -> u64 {
+        (self.len() * DType::F32.size()) as u64
+    }
+
+    /// A copy on the host; waits for a GPU.
+    pub fn to_host(&self) -> Vec<f32> {
+        match self {
+            Floats::Host(values) => values.clone(),
+            Floats::Gpu(own) => done(own.gpu.down(own.view())),
+        }
+    }
+
+    /// The numbers, which have to be on the host.
+    ///
+    /// # Panics
+    ///
+    /// If they are on a GPU.
+    pub fn host(&self) -> &[f32] {
+        match self {
+            Floats::Host(values) => values,
+            Floats::Gpu(_) => panic!("numbers of a GPU are read on the host without a copy"),
+        }
+    }
+
+    /// Zeros behind them, until there are so many; does nothing if there are.
+    pub fn fill_up(&mut self, len: usize) {
+        match self {
+            Floats::Host(values) => values.resize(len, 0.0),
+            Floats::Gpu(own) => {
+                if own.room.len() < len {
+                    let mut room = make(&own.gpu, len);
+                    let to = room.view_mut().part(0..own.len);
+                    done(own.gpu.stream().copy(own.view(), to));
+                    own.room = room;
+                }
+                let first = own.len;
+                own.len = len;
+                done(own.gpu.stream().fill(own.room.view_mut().part(first..len), 0));
+            }
+        }
+    }
+
+    /// Some of them, in memory of their own.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        match self {
+            Floats::Host(values) => Floats::Host(values[range].to_vec()),
+            Floats::Gpu(own) => {
+                Floats::Gpu(OnGpu::of(&own.gpu, done(own.gpu.copied(own.view().part(range)))))
+            }
+        }
+    }
+
+    /// All of several, one behind the other.
+    ///
+    /// # Panics
+    ///
+    /// If they are in different places.
+    pub fn joined(parts: impl IntoIterator<Item = Floats>) -> Self {
+        let mut parts: Vec<Floats> = parts.into_iter().collect();
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let size = parts.iter().map(Floats::len).sum();
+        let place = parts.first().map_or(Place::Host, Floats::place);
+        let mut all = Floats::with_capacity(&place, size);
+        parts.iter().for_each(|part| all.append(part));
+        all
+    }
+
+    fn append(&mut self, next: &Floats) {
+        match (self, next) {
+            (Floats::Host(values), Floats::Host(next)) => values.extend_from_slice(next),
+            (Floats::Gpu(own), Floats::Gpu(next)) => {
+                let to = own.len..own.len + next.len;
+                own.len = to.end;
+                done(own.gpu.stream().copy(next.view(), own.room.view_mut().part(to)));
+            }
+            _ => panic!("numbers of two places are not joined"),
+        }
+    }
+
+    /// `self[i] += other[i]`.
+    ///
+    /// # Panics
+    ///
+    /// If the places or lengths differ.
+    pub fn add(&mut self, other: &Floats) {
+        match (self, other) {
+            (Floats::Host(sum), Floats::Host(other)) => reduce::add(sum, other),
+            (Floats::Gpu(sum), Floats::Gpu(other)) => {
+                let stream = sum.gpu.stream().clone();
+                done(on_gpu::add(&stream, sum.view_mut(), other.view()));
+            }
+            _ => panic!("numbers of two places are not added"),
+        }
+    }
+
+    /// `self[i] *= factor` within a range.
+    pub fn scale(&mut self, range: Range<usize>, factor: f32) {
+        match self {
+            Floats::Host(values) => reduce::scale(&mut values[range], factor),
+            Floats::Gpu(own) => {
+                let stream = own.gpu.stream().clone();
+                done(on_gpu::scale(&stream, own.view_mut().part(range), factor));
+            }
+        }
+    }
+
+    /// Adds `a^T b` of `a [t, o]` and `b [t, i]` to the numbers from `at` on, or writes it behind
+    /// them if there are no more.
+    ///
+    /// # Panics
+    ///
+    /// If the extents do not fit each other, or the three are in different places.
+    pub(crate) fn accumulate(&mut self, at: usize, a: &Tensor, b: &Tensor) {
+        match self {
+            Floats::Host(sum) => {
+                let turned: Matrix<'_> = a.matrix().transposed();
+                accumulate(sum, at, turned, b.matrix());
+            }
+            Floats::Gpu(own) => {
+                let end = at + a.shape()[1] * b.shape()[1];
+                let output = if at < own.len { Output::Add } else { Output::Write };
+                own.len = own.len.max(end);
+                let to = own.room.view_mut().part(at..end);
+                products::turned(&own.gpu, to, output, a, b);
+            }
+        }
+    }
+
+    /// Begins to sum their squares by rows of so many columns.
+    pub fn squares(&self, columns: usize) -> SquaresOf {
+        match self {
+            Floats::Host(values) => SquaresOf::Host(Squares::of_rows(values, columns)),
+            Floats::Gpu(own) => {
+                let (gpu, values) = (&own.gpu, own.view());
+                let mut parts = make(gpu, squares::scratch(own.len, columns));
+                let mut words = make(gpu, squares::RESULT);
+                let (parts, to) = (parts.view_mut(), words.view_mut());
+                done(squares::of_rows(gpu.stream(), values, columns, parts, to));
+                SquaresOf::Gpu(gpu.clone(), words)
+            }
+        }
+    }
+
+    /// Rounded to a format.
+    pub fn nearest(&self, shape: &[usize], dtype: DType) -> Tensor {
+        match self {
+            Floats::Host(values) => Tensor::nearest(shape, values, dtype),
+            Floats::Gpu(own) => {
+                let same = done(own.gpu.copied(own.view()));
+                floats(&own.gpu, shape, same).to(dtype)
+            }
+        }
+    }
+}
+
+/// The squares of some rows, known or under way on a GPU.
+#[derive(Debug)]
+pub enum SquaresOf {
+    /// Known.
+    Host(Squares),
+    /// The words that a GPU writes.
+    Gpu(Gpu, Buffer<u64>),
+}
+
+impl SquaresOf {
+    /// The sum; waits for a GPU.
+    pub fn known(self) -> Squares {
+        match self {
+            SquaresOf::Host(squares) => squares,
+            SquaresOf::Gpu(gpu, words) => {
+                let words = done(gpu.down(words.view()));
+                Squares::from_words(words.try_into().expect("as many words as a sum has"))
+            }
+        }
+    }
+}
+
+impl From<Vec<f32>> for Floats {
+    fn from(values: Vec<f32>) -> Self {
+        Floats::Host(values)
+    }
+}
+
+impl Default for Floats {
+    fn default() -> Self {
+        Floats::Host(Vec::new())
+    }
+}
+
+impl Clone for Floats {
+    fn clone(&self) -> Self {
+        self.part(0..self.len())
+    }
+}
+
+impl PartialEq for Floats {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_host() == other.to_host()
+    }
+}

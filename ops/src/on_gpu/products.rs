@@ -1,0 +1,75 @@
+//! Matrix products; see [`kernels::cuda::products`].
+
+use kernels::{
+    cuda::{
+        Float, Gpu, ViewMut,
+        products::{Matrix, MatrixMut},
+    },
+    gemm::Output,
+};
+
+use super::{done, floats, make};
+use crate::{DType, Tensor, tensor::in_format};
+
+/// A tensor of two dims.
+fn matrix<N: Float>(x: &Tensor) -> Matrix<'_, N> {
+    Matrix::new(x.view(), x.shape()[0], x.shape()[1])
+}
+
+/// Both in one format: the one they have, or F32.
+fn alike(a: &Tensor, b: &Tensor) -> (Tensor, Tensor) {
+    let dtype = if a.dtype() == b.dtype() { a.dtype() } else { DType::F32 };
+    (a.to(dtype), b.to(dtype))
+}
+
+/// `x [t, i]` times `w [o, i]` turned, or times `w [i, o]`, rounded once.
+pub(crate) fn product(gpu: &Gpu, x: &Tensor, w: &Tensor, turned: bool, dtype: DType) -> Tensor {
+    let (x, w) = alike(x, w);
+    match (x.dtype(), dtype) {
+        (DType::Bf16, DType::Bf16) => written::<half::bf16, half::bf16>(gpu, &x, &w, turned),
+        (DType::Bf16, _) => written::<half::bf16, f32>(gpu, &x, &w, turned),
+        (_, DType::F32) => written::<f32, f32>(gpu, &x, &w, turned),
+        (_, dtype) => written::<f32, f32>(gpu, &x, &w, turned).to(dtype),
+    }
+}
+
+fn written<N: Float, C: Float>(gpu: &Gpu, x: &Tensor, w: &Tensor, turned: bool) -> Tensor {
+    let output = w.shape()[usize::from(!turned)];
+    let shape = [x.shape()[0], output];
+    let w = if turned { matrix::<N>(w).transposed() } else { matrix::<N>(w) };
+    let mut y = make::<C>(gpu, shape[0] * shape[1]);
+    let to = MatrixMut::new(y.view_mut(), shape[0], shape[1]);
+    done(gpu.products().product(to, Output::Write, 1.0, matrix::<N>(x), w));
+    floats(gpu, &shape, y)
+}
+
+/// The rows of each expert times its weight, turned or not: `[r, width]`.
+pub(crate) fn grouped<N: Float>(
+    gpu: &Gpu,
+    rows: &Tensor,
+    w: &[Tensor],
+    counts: &[usize],
+    width: usize,
+    turned: bool,
+) -> Tensor {
+    let (count, depth) = (rows.shape()[0], rows.shape()[1]);
+    let factor = |expert: usize| match turned {
+        true => matrix::<N>(&w[expert]).transposed(),
+        false => matrix::<N>(&w[expert]),
+    };
+    let mut y = make::<N>(gpu, count * width);
+    done(gpu.products().grouped(y.view_mut(), width, rows.view(), depth, counts, factor));
+    floats(gpu, &[count, width], y)
+}
+
+/// Writes or adds `a^T b` of `a [t, o]` and `b [t, i]`.
+pub(crate) fn turned(gpu: &Gpu, to: ViewMut<'_, f32>, output: Output, a: &Tensor, b: &Tensor) {
+    let (a, b) = alike(a, b);
+    in_format!(a.dtype(), turned_as(gpu, to, output, &a, &b));
+}
+
+fn turned_as<N: Float>(gpu: &Gpu, to: ViewMut<'_, f32>, output: Output, a: &Tensor, b: &Tensor) {
+    let to = MatrixMut::new(to, a.shape()[1], b.shape()[1]);
+    let (a, b) = (matrix::<N>(a).transposed(), matrix::<N>(b));
+    done(gpu.products().product(to, output, 1.0, a, b));
+}

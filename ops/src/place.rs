@@ -1,0 +1,13 @@
+//! Where tensors live and the work on them is done.
+
+use kernels::cuda::Gpu;
+
+/// The memory that a tensor lies in; its operators run beside it.
+#[derive(Clone, Debug, Default)]
+pub enum Place {
+    /// The host's, and the processor.
+    #[default]
+    Host,
+    /// A GPU's, and the GPU.
+    Gpu(Gpu),
+}
