@@ -5,7 +5,7 @@
 //!
 //! `cargo run --example 02_one_operator`
 
-use ops::{Context, DType, Operator, RmsNorm, Tensor};
+use ops::{Context, DType, Floats, Operator, RmsNorm, Tensor};
 
 const AT: Context = Context { sequence: 2, dtype: DType::F32, loss_scale: 1.0 };
 
@@ -24,14 +24,15 @@ fn main() {
     let dx = dx[0].as_ref().expect("a norm's input has a gradient").f32().into_owned();
     println!("I  dx = {dx:.3?}");
 
-    let mut dw = [vec![0.0; 4]];
+    let mut dw = [Floats::from(vec![0.0; 4])];
     norm.backward_weight(&AT, std::slice::from_ref(&w), &forward.saved.weight, &dy, &mut dw);
-    println!("W  dw = {:.3?}", dw[0]);
+    let dw = dw[0].host();
+    println!("W  dw = {dw:.3?}");
 
     let by_x = differences(&x, |x| loss(&norm, &w, x));
     let by_w = differences(&w, |w| loss(&norm, w, &x));
     println!("by central differences dx = {by_x:.3?}\n{:23}dw = {by_w:.3?}", "");
-    let pairs = dx.iter().zip(&by_x).chain(dw[0].iter().zip(&by_w));
+    let pairs = dx.iter().zip(&by_x).chain(dw.iter().zip(&by_w));
     let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-3, "the gradients are wrong by {worst}");
     println!("they agree within a thousandth");

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (feed, _) = prepare::text(&job, &network.graph, None, &temp_dir().join("troupe-cache"))?;
 
     // One thread for each actor of the plan, and one for the loader.
-    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let setup = prepare::setup(&job.phases()[0], network, plan, None)?;
     let mut cluster = Cluster::start(setup, Box::new(feed))?;
     for step in 1..=job.steps() {
         let report = cluster.step()?;

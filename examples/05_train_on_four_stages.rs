@@ -31,7 +31,7 @@ fn losses(job: &Job, plan: &str) -> Result<Vec<f64>, Box<dyn Error>> {
     let plan = prepare::plan(job, &network.graph, Some(plan), None)?;
     println!("{}", graphs::text::orders(&plan.orders));
     let (feed, _) = prepare::text(job, &network.graph, None, &temp_dir().join("troupe-cache"))?;
-    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let setup = prepare::setup(&job.phases()[0], network, plan, None)?;
     let mut cluster = Cluster::start(setup, Box::new(feed))?;
     (0..10).map(|_| Ok(cluster.step()?.loss)).collect()
 }

@@ -40,7 +40,7 @@ fn cluster(
     let network = prepare::Network { tensors, ..prepare::network(job)? };
     let plan = prepare::plan(job, &network.graph, Some(plan), None)?;
     let (feed, _) = prepare::text(job, &network.graph, None, &temp_dir().join("troupe-cache"))?;
-    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let setup = prepare::setup(&job.phases()[0], network, plan, None)?;
     Ok(Cluster::start(setup, Box::new(feed))?)
 }
 

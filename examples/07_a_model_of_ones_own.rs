@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (feed, _) = prepare::text(&job, &graph, None, &temp_dir().join("troupe-cache"))?;
     let network = prepare::Network { graph, decoder: None, tensors: BTreeMap::new() };
-    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let setup = prepare::setup(&job.phases()[0], network, plan, None)?;
     let mut cluster = Cluster::start(setup, Box::new(feed))?;
     for step in 1..=job.steps() {
         let loss = cluster.step()?.loss;

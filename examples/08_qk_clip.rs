@@ -63,7 +63,7 @@ fn logits(tau: &str) -> Result<Vec<(u64, f64)>, Box<dyn Error>> {
     let job = load(&Request { job: TINY.into(), sets, ..Request::default() })?.job;
     let network = prepare::network(&job)?;
     let plan = prepare::plan(&job, &network.graph, None, None)?;
-    let setup = prepare::setup(&job.phases()[0], network, plan, None);
+    let setup = prepare::setup(&job.phases()[0], network, plan, None)?;
     let mut cluster = Cluster::start(setup, Box::new(ByHeart))?;
     let (mut points, mut clipped) = (Vec::new(), 0);
     for step in 1..=240 {

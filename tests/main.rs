@@ -4,6 +4,7 @@ mod broken;
 mod examples;
 mod faults;
 mod generate;
+mod gpu;
 mod hangs;
 mod instructions;
 mod kill;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use graphs::{Decoder, ModelGraph, Plan, PlanSpec, plan::Batch};
 use ops::{
-    DType,
+    DType, Place,
     optim::{MuonClip, Optimizer},
 };
 use runtime::{Feed, FeedError, Setup, rate::Rate};
@@ -65,6 +65,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(20),
+        place: Place::Host,
         machine: None,
     }
 }

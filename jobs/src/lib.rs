@@ -10,6 +10,7 @@ pub mod commands;
 pub mod consequences;
 pub mod data;
 mod de;
+pub mod device;
 pub mod exit;
 pub mod explain;
 pub mod folder;

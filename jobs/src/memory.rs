@@ -43,7 +43,12 @@ pub fn fits(needed: u64, what: &str) -> Result<(), Failure> {
     refuse(needed, available(), what)
 }
 
-fn refuse(needed: u64, available: Option<u64>, what: &str) -> Result<(), Failure> {
+/// Refuses what needs more than is available, if that is known.
+///
+/// # Errors
+///
+/// A [`Failure`] with both figures and exit code 13.
+pub fn refuse(needed: u64, available: Option<u64>, what: &str) -> Result<(), Failure> {
     match available {
         Some(available) if available < needed => {
             let (needed, available) = (bytes(needed as usize), bytes(available as usize));

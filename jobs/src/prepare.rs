@@ -8,6 +8,8 @@ use runtime::{RunError, Setup, checkpoint::State};
 
 use crate::{
     data::{self, Choice, DataError, Mix, Tokenizer},
+    device,
+    exit::Failure,
     huggingface::{self, FolderError},
     job::{Actor, Init, Job, Model},
     machine,
@@ -157,14 +159,24 @@ pub fn plan(
 }
 
 /// Everything the actors start from at the beginning of a phase, or where `state` left off.
-pub fn setup(phase: &Phase, network: Network, plan: Plan, state: Option<State>) -> Setup {
+///
+/// # Errors
+///
+/// Those of [`device::place`].
+pub fn setup(
+    phase: &Phase,
+    network: Network,
+    plan: Plan,
+    state: Option<State>,
+) -> Result<Setup, Failure> {
     let job = &phase.job;
+    let place = device::place(job, &network.graph, &plan)?;
     let (_, train) = job.learner();
     let (tensors, step, tokens) = match state {
         Some(state) => (state.tensors, state.step, state.tokens),
         None => (network.tensors, phase.begin, phase.tokens),
     };
-    Setup {
+    Ok(Setup {
         plan,
         graph: network.graph,
         optimizer: train.optimizer.clone(),
@@ -177,8 +189,9 @@ pub fn setup(phase: &Phase, network: Network, plan: Plan, state: Option<State>) 
         step,
         tokens,
         patience: PATIENCE,
+        place,
         machine: machine::emulated(job),
-    }
+    })
 }
 
 /// Opens the text of a job, in place of which `folder` may name a folder of text files.

@@ -9,93 +9,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Mutex,
     time::{Duration, Instant, SystemTime},
 };
 
-/// How the threads of a block run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    /// As fibers.
-    Fibers,
-    /// As fibers that ThreadSanitizer watches.
-    Watched,
-}
+mod emulation;
 
-/// The libraries of the emulation, built if they are not there, and the folder that they are in.
-struct Emulation {
-    kind: Kind,
-    folder: PathBuf,
-}
+use emulation::{Emulation, Kind};
 
-fn shim() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim")
-}
-
-/// Whether something can be run at all.
-fn runs(program: &str) -> bool {
-    let version = Command::new(program).arg("--version").output();
-    version.is_ok_and(|output| output.status.success())
-}
-
-impl Emulation {
-    /// None, having said so, where there is no g++.
-    fn new(kind: Kind) -> Option<Self> {
-        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-        if !cfg!(target_os = "linux") || !runs("g++") {
-            eprintln!("skipped: the emulation of the driver needs Linux and g++");
-            return None;
-        }
-        let _alone = ONE_BY_ONE.lock().unwrap();
-        let mut hash = blake3::Hasher::new();
-        for file in ["shim.h", "block.h", "stream.h", "driver.cpp", "nvrtc.cpp", "cublaslt.cpp"] {
-            hash.update(&fs::read(shim().join(file)).unwrap());
-        }
-        let name = format!("emulation-{kind:?}-{}", &hash.finalize().to_hex()[..16]);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let emulation = Emulation { kind, folder };
-        if !emulation.folder.join("libcublasLt.so").exists() {
-            fs::create_dir_all(&emulation.folder).unwrap();
-            emulation.build("driver.cpp", "libcuda.so.1");
-            emulation.build("nvrtc.cpp", "libnvrtc.so");
-            emulation.build("cublaslt.cpp", "libcublasLt.so");
-        }
-        Some(emulation)
-    }
-
-    fn build(&self, source: &str, library: &str) {
-        let flags = match self.kind {
-            Kind::Fibers => "",
-            Kind::Watched => "-fsanitize=thread -DSHIM_WATCHED",
-        };
-        let mut command = Command::new("g++");
-        command.args(["-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"]);
-        command.args(["-Werror", "-pthread"]).args(flags.split_whitespace());
-        command.arg(format!("-DSHIM_FOLDER=\"{}\"", shim().display()));
-        command.arg(format!("-DSHIM_FLAGS=\"{flags}\""));
-        command.arg(shim().join(source)).arg("-o").arg(self.folder.join(library)).arg("-ldl");
-        if library == "libcublasLt.so" {
-            command.arg("-L").arg(&self.folder).arg("-l:libcuda.so.1");
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// Runs `troupe-gpu` on the emulation.
-    fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-        let mut command = troupe_gpu(arguments);
-        command.env("LD_LIBRARY_PATH", &self.folder);
-        command.env("TROUPE_KERNELS", self.folder.join("kernels"));
-        command.envs(settings.iter().copied());
-        if self.kind == Kind::Watched {
-            let library = Command::new("g++").arg("-print-file-name=libtsan.so").output().unwrap();
-            let library = String::from_utf8(library.stdout).unwrap();
-            command.env("LD_PRELOAD", fs::canonicalize(library.trim()).unwrap());
-            // Rust's own code is not compiled for it.
-            command.env("TSAN_OPTIONS", "ignore_noninstrumented_modules=1 exitcode=66");
-        }
-        finished(command)
-    }
+/// Runs `troupe-gpu` on an emulation.
+fn run(emulation: &Emulation, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut command = troupe_gpu(arguments);
+    emulation.settle(&mut command);
+    command.envs(settings.iter().copied());
+    finished(command)
 }
 
 fn troupe_gpu(arguments: &[&str]) -> Command {
@@ -141,9 +67,9 @@ fn fresh_seed() -> String {
 fn on_the_emulation_every_kernel_agrees_with_the_cpu_in_any_order() {
     let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
     let seed = fresh_seed();
-    let forward = outputs(&fibers.run(&["check", &seed], &[]));
+    let forward = outputs(&run(&fibers, &["check", &seed], &[]));
     // The last block and the last thread first.
-    let reverse = outputs(&fibers.run(&["check", &seed], &[("TROUPE_SHIM_ORDER", "reverse")]));
+    let reverse = outputs(&run(&fibers, &["check", &seed], &[("TROUPE_SHIM_ORDER", "reverse")]));
     assert_eq!(forward, reverse, "bits depend on the order of blocks or threads");
 }
 
@@ -152,8 +78,8 @@ fn on_the_emulation_no_kernel_races_within_a_block() {
     let Some(watched) = Emulation::new(Kind::Watched) else { return };
     let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
     let seed = fresh_seed();
-    let watched_bits = outputs(&watched.run(&["check", &seed, "brief"], &[]));
-    let bits = outputs(&fibers.run(&["check", &seed, "brief"], &[]));
+    let watched_bits = outputs(&run(&watched, &["check", &seed, "brief"], &[]));
+    let bits = outputs(&run(&fibers, &["check", &seed, "brief"], &[]));
     assert_eq!(watched_bits, bits, "watching changes bits");
 }
 
@@ -176,7 +102,7 @@ fn what_is_missing_is_said_in_a_sentence() {
         check_refusal(&output, text);
     }
     let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
-    let refusal = |name: &str, value: &str| emulation.run(&["check"], &[(name, value)]);
+    let refusal = |name: &str, value: &str| run(&emulation, &["check"], &[(name, value)]);
     check_refusal(
         &refusal("TROUPE_SHIM_DEVICES", "0"),
         "the NVIDIA driver finds no GPU; see `nvidia-smi`, and CUDA_VISIBLE_DEVICES, which may \
@@ -225,7 +151,7 @@ fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
         ("no-contexts", version, "it lacks cuCtxSetCurrent"),
     ] {
         let folder = half_a_driver(&emulation.folder.join(name), functions);
-        let output = emulation.run(&["check"], &[("LD_LIBRARY_PATH", folder.to_str().unwrap())]);
+        let output = run(&emulation, &["check"], &[("LD_LIBRARY_PATH", folder.to_str().unwrap())]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         let begin = "error: the NVIDIA driver cannot be used, install it anew: ";
         assert!(error.starts_with(&format!("{begin}{lacks}")), "{error}");
@@ -237,7 +163,7 @@ fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
 #[test]
 fn on_the_emulation_every_kernel_can_be_timed() {
     let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
-    let output = emulation.run(&["time", "small"], &[]);
+    let output = run(&emulation, &["time", "small"], &[]);
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
     for kernel in ["swiglu forward", "adamw", "fp8 decode", "routing", "attention backward"] {

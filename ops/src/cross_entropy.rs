@@ -3,15 +3,15 @@
 use std::ops::Range;
 
 use kernels::{
-    cuda::Float,
     cross_entropy::{LogSums, gradient, pick},
+    cuda::Float,
     gemm::{MatrixMut, Output, Packed, product},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, DType, Floats, Forward, Fresh, Init, Keeps, Kept, Kind, Observed, Operator, Rule, Saved,
-    ShapeError, Spec, Tensor, WeightSpec,
+    Context, Cost, DType, Floats, Forward, Fresh, Init, Keeps, Kept, Kind, Observed, Operator,
+    Rule, Saved, ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
     on_gpu::loss::{self, Gathered, Loss, forward},
     shape::{check, token_index},

@@ -11,7 +11,7 @@ use kernels::{
 
 use crate::{
     DType, Place, Tensor,
-    on_gpu::{done, floats, make, products},
+    on_gpu::{done, floats, make, products, rows::narrowed},
 };
 
 /// A vector of f32 on the host or on a GPU.
@@ -246,10 +246,10 @@ impl Floats {
     pub fn nearest(&self, shape: &[usize], dtype: DType) -> Tensor {
         match self {
             Floats::Host(values) => Tensor::nearest(shape, values, dtype),
-            Floats::Gpu(own) => {
-                let same = done(own.gpu.copied(own.view()));
-                floats(&own.gpu, shape, same).to(dtype)
+            Floats::Gpu(own) if dtype == DType::F32 => {
+                floats(&own.gpu, shape, done(own.gpu.copied(own.view())))
             }
+            Floats::Gpu(own) => narrowed(&own.gpu, shape, own.view()),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use kernels::random;
 
-use crate::{Context, DType, Init, Observed, Operator, Tensor};
+use crate::{Context, DType, Floats, Init, Observed, Operator, Tensor};
 
 /// Random values with deviation 1; the key is the seed.
 pub(crate) fn random(key: u64, shape: &[usize]) -> Tensor {
@@ -69,11 +69,12 @@ fn gradients(
     let dx = op.backward_input(at, w, &forward.saved.input, dy);
     assert_eq!(dx.len(), x.len(), "one gradient or none for each input");
     crate::keeps::check(op, at, x, &forward, dy, &dx);
-    let mut dw = vec![Vec::new(); w.len()];
+    let mut dw = vec![Floats::default(); w.len()];
     op.backward_weight(at, w, &forward.saved.weight, dy, &mut dw);
-    dw.iter_mut().zip(w).for_each(|(dw, w)| dw.resize(w.len(), 0.0));
+    dw.iter_mut().zip(w).for_each(|(dw, w)| dw.fill_up(w.len()));
     let mut twice = dw.clone();
     op.backward_weight(at, w, &forward.saved.weight, dy, &mut twice);
+    let [dw, twice] = [dw, twice].map(|all| all.iter().map(Floats::to_host).collect::<Vec<_>>());
     for (one, two) in dw.iter().flatten().zip(twice.iter().flatten()) {
         assert!((2.0 * one - two).abs() <= 1e-5 * (1.0 + two.abs()), "begun {one}, added {two}");
     }

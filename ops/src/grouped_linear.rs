@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use kernels::{
-    cuda::Float,
-    gemm::multiply_grouped,
-};
+use kernels::{cuda::Float, gemm::multiply_grouped};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Fresh, Keeps, Kept, Observed, Operator, Saved, ShapeError, Spec,
-    Tensor, Yarn,
-    on_gpu::attention as on_gpu,
-    shape::check, tensor::in_format, yarn,
+    Tensor, Yarn, on_gpu::attention as on_gpu, shape::check, tensor::in_format, yarn,
 };
 
 /// Causal attention with a rotary part of the key that all heads share.
@@ -140,9 +138,8 @@ fn inputs<N: Float>(x: &[Tensor]) -> Inputs<'_, N> {
 fn forward<N: Float>(op: &MlaAttention, s: usize, x: &[Tensor]) -> (Tensor, Tensor, Observed) {
     if let Some(gpu) = x[0].gpu() {
         let [y, log_sums, largest] = on_gpu::forward::<N>(gpu, op, s, x);
-        let observed = Observed::later(vec![largest], |all| {
-            Observed::MaxLogits(all[0].f32().into_owned())
-        });
+        let observed =
+            Observed::later(vec![largest], |all| Observed::MaxLogits(all[0].f32().into_owned()));
         return (y, log_sums, observed);
     }
     let (t, heads) = (x[0].shape()[0], op.extents());

@@ -216,8 +216,12 @@ mod tests {
         Optimizer::MuonClip(MuonClip { weight_decay: 0.0, ..MuonClip::default() })
     }
 
-    fn random(n: usize) -> Vec<f32> {
-        (0..n as u64).map(|i| normal(1, i)).collect()
+    fn random(n: usize) -> Floats {
+        (0..n as u64).map(|i| normal(1, i)).collect::<Vec<f32>>().into()
+    }
+
+    fn zeros(n: usize) -> Floats {
+        vec![0.0; n].into()
     }
 
     #[test]
@@ -225,11 +229,12 @@ mod tests {
         for shape in [[64, 64], [64, 256], [256, 64]] {
             let grad = random(shape[0] * shape[1]);
             let mut state = muon().state(Rule::Muon, &shape);
-            let mut w = vec![0.0; grad.len()];
+            let mut w = zeros(grad.len());
             muon().update(Rule::Muon, &shape, DType::F32, 1.0, &grad, &mut w, &mut state);
+            let (w, grad) = (w.host(), grad.host());
             let rms = (w.iter().map(|x| x * x).sum::<f32>() / w.len() as f32).sqrt();
             assert!((0.15..0.23).contains(&rms), "{shape:?}: {rms}");
-            assert!(w.iter().zip(&grad).map(|(w, g)| w * g).sum::<f32>() < 0.0, "descends");
+            assert!(w.iter().zip(grad).map(|(w, g)| w * g).sum::<f32>() < 0.0, "descends");
         }
     }
 
@@ -239,10 +244,10 @@ mod tests {
         for optimizer in [Optimizer::MuonClip(MuonClip::default()), plain] {
             for (rule, shape) in [(Rule::Muon, vec![3, 4]), (Rule::AdamW, vec![12])] {
                 let mut w = random(12);
-                let expected: Vec<f32> = w.iter().map(|w| w * (1.0 - 0.3 * 0.1)).collect();
+                let expected: Vec<f32> = w.host().iter().map(|w| w * (1.0 - 0.3 * 0.1)).collect();
                 let mut state = optimizer.state(rule, &shape);
-                optimizer.update(rule, &shape, DType::F32, 0.3, &[0.0; 12], &mut w, &mut state);
-                assert_eq!(w, expected);
+                optimizer.update(rule, &shape, DType::F32, 0.3, &zeros(12), &mut w, &mut state);
+                assert_eq!(w.host(), expected);
             }
         }
     }
@@ -274,17 +279,19 @@ mod tests {
             weight_decay: 0.0,
             ..MuonClip::default()
         });
-        let (first, second) = (random(16), [vec![1.0], vec![0.0; 15]].concat());
+        let (first, second) = (random(16), Floats::from([vec![1.0], vec![0.0; 15]].concat()));
         let run = |optimizer: &Optimizer| {
             let mut state = optimizer.state(Rule::Muon, &[4, 4]);
-            let mut w = vec![0.0; 16];
+            let mut w = zeros(16);
             optimizer.update(Rule::Muon, &[4, 4], DType::F32, 1.0, &first, &mut w, &mut state);
             let after_first = w.clone();
             optimizer.update(Rule::Muon, &[4, 4], DType::F32, 1.0, &second, &mut w, &mut state);
             (after_first, w)
         };
         let (ahead, behind) = (run(&muon()), run(&plain));
-        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+        let close = |a: &Floats, b: &Floats| {
+            a.host().iter().zip(b.host()).all(|(a, b)| (a - b).abs() < 1e-3)
+        };
         assert!(close(&ahead.0, &behind.0), "scaling a first gradient changes nothing");
         assert!(!close(&ahead.1, &behind.1));
     }
@@ -293,10 +300,21 @@ mod tests {
     fn adamw_takes_its_decay_and_its_step_count_along() {
         let optimizer = Optimizer::AdamW(PlainAdamW { weight_decay: 0.0, ..PlainAdamW::default() });
         let mut state = optimizer.state(Rule::AdamW, &[1]);
-        let mut w = vec![0.0];
+        let mut w = zeros(1);
         for step in 1..=10 {
-            optimizer.update(Rule::AdamW, &[1], DType::F32, 0.1, &[2.0], &mut w, &mut state);
-            assert!((w[0] + 0.1 * step as f32).abs() < 1e-5, "a constant gradient, step {step}");
+            optimizer.update(
+                Rule::AdamW,
+                &[1],
+                DType::F32,
+                0.1,
+                &vec![2.0].into(),
+                &mut w,
+                &mut state,
+            );
+            assert!(
+                (w.host()[0] + 0.1 * step as f32).abs() < 1e-5,
+                "a constant gradient, step {step}"
+            );
         }
     }
 }

@@ -6,11 +6,8 @@ use kernels::{cuda::Float, rms_norm};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError, Spec,
-    Tensor, WeightSpec,
-    on_gpu::rows,
-    shape::check,
-    tensor::in_format,
+    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Operator, Rule, Saved, ShapeError,
+    Spec, Tensor, WeightSpec, on_gpu::rows, shape::check, tensor::in_format,
 };
 
 /// Divides each token by its root mean square, then scales each column.

@@ -6,8 +6,8 @@ use kernels::{gemm::multiply, router};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved, ShapeError,
-    Spec, Tensor, WeightSpec,
+    Context, Cost, Floats, Forward, Fresh, Init, Keeps, Kept, Observed, Operator, Rule, Saved,
+    ShapeError, Spec, Tensor, WeightSpec,
     linear::default_init_std,
     on_gpu::routing::{self, Routed},
     shape::{check, exact, mismatch, token_index},
@@ -94,7 +94,10 @@ impl Router {
     fn routed(&self, x: &Tensor, w: &[Tensor]) -> ([Tensor; 3], Observed) {
         if let Some(gpu) = x.gpu() {
             let Routed { choice, chosen, share, load } = routing::routed(gpu, self, x, w);
-            return ([choice, chosen, share], Observed::later(vec![load], |all| load_of(all[0].i32())));
+            return (
+                [choice, chosen, share],
+                Observed::later(vec![load], |all| load_of(all[0].i32())),
+            );
         }
         let (e, k, t) = (self.experts, self.experts_per_token, x.shape()[0]);
         let mut scores: Vec<f32> = multiply(x.matrix(), w[0].matrix().transposed());

@@ -252,9 +252,7 @@ impl Tensor {
     pub fn fetched(&self, place: &Place) -> Self {
         let storage = match place {
             Place::Host => Storage::Host(Bytes::copy_from_slice(self.storage.host())),
-            Place::Gpu(gpu) => {
-                Storage::Gpu(Piece::of(gpu, done(gpu.fetch(self.storage.host()))))
-            }
+            Place::Gpu(gpu) => Storage::Gpu(Piece::of(gpu, done(gpu.fetch(self.storage.host())))),
         };
         Tensor::stored(&self.shape, self.dtype, storage)
     }

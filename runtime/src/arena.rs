@@ -59,7 +59,7 @@ impl Worker {
         let Some(limit) = self.brief.arenas.limit else { return true };
         let mesh = &self.brief.plan.mesh;
         let units = self.units.values().flat_map(|(tokens, targets)| [tokens, targets]);
-        let inputs: u64 = units.map(|tensor| tensor.bytes().len() as u64).sum();
+        let inputs: u64 = units.map(|tensor| tensor.byte_len() as u64).sum();
         let level = self.flights.tide.level();
         let still = self.claim.fixed + inputs + self.mailbox.waiting();
         let rank = self.me.index(mesh) / 2;

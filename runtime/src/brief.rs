@@ -5,7 +5,7 @@ use graphs::{
     plan::Plan,
     share::{Hosted, Share},
 };
-use ops::{Context, DType, optim::Optimizer};
+use ops::{Context, DType, Place, optim::Optimizer};
 
 use crate::{arena::Arenas, board::Board, pace::Pace};
 
@@ -32,6 +32,8 @@ pub struct Brief {
     pub pace: Option<Pace>,
     /// The memories of the ranks' devices.
     pub arenas: Arenas,
+    /// Where parameters and activations live.
+    pub place: Place,
     /// Where everybody writes what it is doing.
     pub board: Board,
 }

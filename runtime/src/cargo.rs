@@ -57,7 +57,7 @@ impl Worker {
 
     fn unpack_on_stage(&mut self, cargo: Cargo, microbatch: usize, pieces: Vec<Vec<Tensor>>) {
         let joined = |index: usize| {
-            concatenate(&pieces.iter().map(|p| p[index].clone()).collect::<Vec<_>>())
+            Tensor::concatenated(&pieces.iter().map(|p| p[index].clone()).collect::<Vec<_>>())
         };
         let (rank, graph) = (self.me.rank, &self.brief.graph);
         match cargo {
@@ -252,32 +252,4 @@ fn group_starts(counts_e: &[i32], local: usize) -> Vec<usize> {
         starts.push(starts[starts.len() - 1] + rows as usize);
     }
     starts
-}
-
-/// Joins pieces along the first dim; a single piece is passed on as it is.
-pub(crate) fn concatenate(pieces: &[Tensor]) -> Tensor {
-    if let [only] = pieces {
-        return only.clone();
-    }
-    let mut shape = pieces[0].shape().to_vec();
-    shape[0] = pieces.iter().map(|piece| piece.shape()[0]).sum();
-    let size = pieces.iter().map(|piece| piece.bytes().len()).sum();
-    let mut bytes = Vec::with_capacity(size);
-    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.bytes()));
-    Tensor::from_bytes(&shape, pieces[0].dtype(), bytes.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_join_in_order_and_may_be_empty() {
-        let a = Tensor::from_f32(&[1, 2], vec![1., 2.]);
-        let none = Tensor::from_f32(&[0, 2], vec![]);
-        let b = Tensor::from_f32(&[2, 2], vec![3., 4., 5., 6.]);
-        let joined = concatenate(&[a, none, b]);
-        assert_eq!(joined.shape(), [3, 2]);
-        assert_eq!(joined.f32().as_ref(), [1., 2., 3., 4., 5., 6.]);
-    }
 }

@@ -1,7 +1,7 @@
 //! Activations on their way to the host and back, as the program of an actor orders it.
 
 use graphs::{flight::Batch, plan::CopyStep};
-use ops::Tensor;
+use ops::{Place, Tensor};
 
 use crate::{flights::FlightKey, lanes::CopyJob, worker::Worker};
 
@@ -54,7 +54,12 @@ impl Worker {
             }
         });
         if let Some(batch) = begins {
-            self.post().copy(CopyJob { of: self.me, key, step, batch });
+            let after = match (&self.brief.place, step) {
+                (Place::Gpu(gpu), CopyStep::Offload) => Some(gpu.event()),
+                _ => None,
+            };
+            let after = after.map(|event| event.unwrap_or_else(|error| panic!("{error}")));
+            self.post().copy(CopyJob { of: self.me, key, step, batch, after });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use graphs::{address::Address, memory::Fixed, model::NodeId};
-use ops::{DType, Rule, Tensor};
+use ops::{DType, Floats, Place, Rule, Tensor};
 
 use crate::{
     brief::Brief,
@@ -18,7 +18,7 @@ pub struct Holding {
     /// Position of this actor among the holders.
     position: usize,
     /// Gradient sums, one for each lane this actor computes; empty between steps.
-    lanes: Vec<Option<Vec<f32>>>,
+    lanes: Vec<Option<Floats>>,
     /// Whether gradients move it; a bias that counts move has empty sums.
     is_trained: bool,
     /// The slice that this actor updates; none if that is empty.
@@ -48,9 +48,12 @@ impl Holdings {
             let Some(position) = share.position(me) else { continue };
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
+            let value = value.at(&brief.place);
             let rows = share.slice(position);
             let on_host = brief.hosted.contains(index, me);
-            let owned = (!rows.is_empty()).then(|| Owned { on_host, ..initial.owned(index, rows) });
+            let home = if on_host { &Place::Host } else { &brief.place };
+            let owned =
+                (!rows.is_empty()).then(|| Owned { on_host, ..initial.owned(index, rows, home) });
             let is_trained = parameter.spec.rule != Rule::Balance;
             let lanes = vec![None; lanes];
             let holding = Holding { value, position, lanes, is_trained, owned };
@@ -85,7 +88,8 @@ impl Holdings {
         for index in &self.by_node[&node] {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
             if holding.is_trained && holding.lanes[lane].is_none() {
-                holding.lanes[lane] = Some(Vec::with_capacity(holding.value.len()));
+                let room = Floats::with_capacity(&holding.value.place(), holding.value.len());
+                holding.lanes[lane] = Some(room);
                 opened += holding.value.len() * DType::F32.size();
             }
         }
@@ -93,18 +97,18 @@ impl Holdings {
     }
 
     /// Takes the gradient sums of a node's weights in one lane that is open.
-    pub fn take_lane(&mut self, node: NodeId, lane: usize) -> Vec<Vec<f32>> {
+    pub fn take_lane(&mut self, node: NodeId, lane: usize) -> Vec<Floats> {
         let lane = lane - self.first_lane;
         let take = |index: &usize| {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
             let sum = holding.lanes[lane].take();
-            if holding.is_trained { sum.expect("opened before its W") } else { Vec::new() }
+            if holding.is_trained { sum.expect("opened before its W") } else { Floats::default() }
         };
         self.by_node[&node].iter().map(take).collect()
     }
 
     /// Puts them back.
-    pub fn put_lane(&mut self, node: NodeId, lane: usize, sums: Vec<Vec<f32>>) {
+    pub fn put_lane(&mut self, node: NodeId, lane: usize, sums: Vec<Floats>) {
         let lane = lane - self.first_lane;
         for (index, sum) in self.by_node[&node].iter().zip(sums) {
             let holding = self.parameters.get_mut(index).expect("held, as by_node says");
@@ -113,12 +117,14 @@ impl Holdings {
     }
 
     /// Takes all lanes of a parameter at the end of a step; what no gradient reached is zero.
-    pub fn take_lanes(&mut self, parameter: usize) -> Vec<Vec<f32>> {
+    pub fn take_lanes(&mut self, parameter: usize) -> Vec<Floats> {
         let holding = self.parameters.get_mut(&parameter).expect("asked for what is held");
         let size = holding.value.len();
-        let take = |lane: &mut Option<Vec<f32>>| {
-            let mut sum = lane.take().unwrap_or_default();
-            sum.resize(size, 0.0);
+        let place = holding.value.place();
+        let take = |lane: &mut Option<Floats>| {
+            let sum = lane.take();
+            let mut sum = sum.unwrap_or_else(|| Floats::with_capacity(&place, size));
+            sum.fill_up(size);
             sum
         };
         holding.lanes.iter_mut().map(take).collect()
@@ -128,7 +134,7 @@ impl Holdings {
     pub fn fixed(&self) -> Fixed {
         let mut fixed = Fixed::default();
         for holding in self.parameters.values() {
-            fixed.parameters += holding.value.bytes().len() as u64;
+            fixed.parameters += holding.value.byte_len() as u64;
             if let Some(owned) = &holding.owned {
                 let (masters, states) = owned.bytes();
                 match owned.on_host {

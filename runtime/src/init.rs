@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use graphs::model::ModelGraph;
 use ops::{
-    DType, Tensor,
+    DType, Floats, Place, Tensor,
     optim::{Optimizer, State, StateError},
 };
 
@@ -16,21 +16,31 @@ pub struct Owned {
     /// The rows.
     pub rows: Range<usize>,
     /// Values in f32, what updates act on.
-    pub master: Vec<f32>,
+    pub master: Floats,
     /// Momentum or moments.
     pub state: State,
     /// Whether the master and the state live on the host, and cross its bus for each update.
     pub on_host: bool,
     /// Gradient of the last step, kept only by a cluster that audits.
-    pub gradient: Option<Vec<f32>>,
+    pub gradient: Option<Floats>,
 }
 
 impl Owned {
+    /// Moves the master and the state to a place.
+    pub fn bring(&mut self, to: &Place) {
+        if matches!(
+            (to, self.master.place()),
+            (Place::Host, Place::Gpu(_)) | (Place::Gpu(_), Place::Host)
+        ) {
+            self.master = Floats::at(to, self.master.to_host());
+            self.state = self.state.at(to);
+        }
+    }
+
     /// Bytes of the master, and of the states.
     pub fn bytes(&self) -> (u64, u64) {
-        let states: usize = self.state.buffers().iter().map(|(_, buffer)| buffer.len()).sum();
-        let bytes = |elements: usize| (elements * DType::F32.size()) as u64;
-        (bytes(self.master.len()), bytes(states))
+        let states = self.state.elements() * DType::F32.size();
+        (self.master.bytes(), states as u64)
     }
 }
 
@@ -96,13 +106,14 @@ impl<'a> Initial<'a> {
         about.spec.initial(self.seed, &about.name)
     }
 
-    /// What the holder of some rows of a parameter starts with.
-    pub fn owned(&self, parameter: usize, rows: Range<usize>) -> Owned {
+    /// What the holder of some rows of a parameter starts with, in a place.
+    pub fn owned(&self, parameter: usize, rows: Range<usize>, place: &Place) -> Owned {
         let columns = self.graph.parameters()[parameter].columns();
         let elements = rows.start * columns..rows.end * columns;
         let state = self.state(parameter).expect("states were checked when this was made");
-        let master = self.master(parameter)[elements.clone()].to_vec();
-        Owned { rows, master, state: state.slice(elements), on_host: false, gradient: None }
+        let master = Floats::at(place, self.master(parameter)[elements.clone()].to_vec());
+        let state = state.slice(elements).at(place);
+        Owned { rows, master, state, on_host: false, gradient: None }
     }
 
     /// The optimizer state of a parameter: fresh unless any buffer of it is there.

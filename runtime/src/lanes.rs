@@ -12,14 +12,14 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, Context, Handler};
-use bytes::Bytes;
 use graphs::{
     address::Address,
     cluster::Machine,
     flight::{Batch, Lump},
     plan::{CopyStep, Plan},
 };
-use ops::Tensor;
+use kernels::cuda::Event;
+use ops::{Place, Tensor};
 
 use crate::{
     flights::FlightKey,
@@ -43,19 +43,33 @@ pub struct CopyJob {
     pub step: CopyStep,
     /// What is copied.
     pub batch: Batch<Tensor>,
+    /// Place in the GPU's work behind which it is complete, if it is on one.
+    pub after: Option<Event>,
 }
 
 /// The copy lane of a rank, one way: one batch after the other, at the speed of the bus.
 pub struct Copier {
     /// Bytes a second; as fast as memory if there is none.
     speed: Option<f64>,
+    /// Where what comes back goes.
+    place: Place,
     post: Option<Arc<Post>>,
 }
 
 impl Copier {
     /// A lane with nothing to do.
-    pub fn new(speed: Option<f64>) -> Self {
-        Copier { speed, post: None }
+    pub fn new(speed: Option<f64>, place: Place) -> Self {
+        Copier { speed, place, post: None }
+    }
+
+    /// The same in memory of its own: on the host, or back from there.
+    fn copied(&self, lump: &Lump<Tensor>, step: CopyStep, after: Option<&Event>) -> Lump<Tensor> {
+        match (lump, step) {
+            (Lump::Plain(tensor), CopyStep::Fetch) => Lump::Plain(tensor.fetched(&self.place)),
+            (Lump::Plain(tensor), _) => Lump::Plain(tensor.parked(after)),
+            (Lump::Fp8(stored), CopyStep::Fetch) => Lump::Fp8(stored.fetched(&self.place)),
+            (Lump::Fp8(stored), _) => Lump::Fp8(stored.parked(after)),
+        }
     }
 }
 
@@ -75,10 +89,12 @@ impl Handler<CopyJob> for Copier {
     type Result = ();
 
     fn handle(&mut self, job: CopyJob, _: &mut Context<Self>) {
-        let CopyJob { of, key, step, batch } = job;
+        let CopyJob { of, key, step, batch, after } = job;
         let begin = Instant::now();
         let bytes: u64 = batch.iter().map(|(_, lump)| lump.amount().fixed).sum();
-        let copies = batch.into_iter().map(|(item, lump)| (item, copied(&lump))).collect();
+        let copied = |lump: &Lump<Tensor>| self.copied(lump, step, after.as_ref());
+        let copies = batch.iter().map(|(item, lump)| (*item, copied(lump))).collect();
+        drop(batch);
         if let Some(speed) = self.speed {
             wait_until(begin + Duration::from_secs_f64(bytes as f64 / speed));
         }
@@ -86,17 +102,6 @@ impl Handler<CopyJob> for Copier {
         if let Some(post) = &self.post {
             post.send(of, Message::Copied { key, step, batch: copies, interval });
         }
-    }
-}
-
-/// The same in memory of its own.
-fn copied(lump: &Lump<Tensor>) -> Lump<Tensor> {
-    match lump {
-        Lump::Plain(tensor) => {
-            let bytes = Bytes::copy_from_slice(tensor.bytes());
-            Lump::Plain(Tensor::from_bytes(tensor.shape(), tensor.dtype(), bytes))
-        }
-        Lump::Fp8(stored) => Lump::Fp8(stored.copied()),
     }
 }
 
@@ -118,6 +123,7 @@ impl Lanes {
     pub(crate) fn start(
         machine: Option<&Machine>,
         plan: &Plan,
+        place: &Place,
         arbiters: &mut Vec<Arbiter>,
     ) -> Self {
         let mut lanes = Lanes { carriers: Vec::new(), copiers: Vec::new() };
@@ -133,7 +139,8 @@ impl Lanes {
                 // One to the host, one back: a bus carries both ways at a time.
                 for _ in 0..2 {
                     let arbiter = Arbiter::new();
-                    let start = move |_: &mut Context<Copier>| Copier::new(host);
+                    let place = place.clone();
+                    let start = move |_: &mut Context<Copier>| Copier::new(host, place);
                     lanes.copiers.push(Copier::start_in_arbiter(&arbiter.handle(), start));
                     arbiters.push(arbiter);
                 }

@@ -91,5 +91,5 @@ impl Mailbox {
 }
 
 fn bytes(cargo: &[Tensor]) -> u64 {
-    cargo.iter().map(|tensor| tensor.bytes().len() as u64).sum()
+    cargo.iter().map(|tensor| tensor.byte_len() as u64).sum()
 }

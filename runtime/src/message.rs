@@ -11,7 +11,7 @@ use graphs::{
     plan::{ChannelId, CopyStep},
     share::Exchange,
 };
-use ops::Tensor;
+use ops::{Floats, Tensor};
 
 use crate::{flights::FlightKey, verdict::Verdict};
 
@@ -66,7 +66,7 @@ pub enum Message {
         /// Holder that sends.
         from: usize,
         /// The sum.
-        sum: Vec<f32>,
+        sum: Floats,
         /// Begin and end of its way over a link, if it took one.
         travelled: Option<(Instant, Instant)>,
     },
@@ -79,7 +79,7 @@ pub enum Message {
         /// Holder of the slice, which sends.
         from: usize,
         /// Rows of the direction, in f32.
-        direction: Vec<f32>,
+        direction: Floats,
     },
     /// What Newton-Schulz made of it, from the owner to the holder of a slice.
     Update {
@@ -117,7 +117,7 @@ impl Message {
     pub fn bytes(&self) -> u64 {
         match self {
             Message::Cargo { tensors, .. } => {
-                tensors.iter().map(|tensor| tensor.bytes().len() as u64).sum()
+                tensors.iter().map(|tensor| tensor.byte_len() as u64).sum()
             }
             other => other.exchange().total(),
         }
@@ -137,12 +137,10 @@ impl Message {
     pub fn exchange(&self) -> Exchange {
         let mut bytes = Exchange::default();
         match self {
-            Message::Gradient { sum, .. } => bytes.gradients = size_of_val(&sum[..]) as u64,
-            Message::Momentum { direction, .. } => {
-                bytes.momentum = size_of_val(&direction[..]) as u64;
-            }
-            Message::Update { rows, .. } => bytes.updates = rows.bytes().len() as u64,
-            Message::Weight { value, .. } => bytes.values = value.bytes().len() as u64,
+            Message::Gradient { sum, .. } => bytes.gradients = sum.bytes(),
+            Message::Momentum { direction, .. } => bytes.momentum = direction.bytes(),
+            Message::Update { rows, .. } => bytes.updates = rows.byte_len() as u64,
+            Message::Weight { value, .. } => bytes.values = value.byte_len() as u64,
             _ => {}
         }
         bytes

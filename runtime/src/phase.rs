@@ -18,13 +18,13 @@ use graphs::{
     memory::{ActorMemory, Fixed, Reserve},
     model::NodeId,
 };
-use ops::{Rule, Tensor};
+use ops::{Floats, Rule, Tensor};
 
-use self::reduce::Passing;
+use self::reduce::{Joining, Passing};
 use crate::{
     board::Doing,
     message::Message,
-    report::{Joined, Measured, Report, Updated},
+    report::{Measured, Report, Updated},
     trace::Part,
     verdict::Verdict,
     worker::Worker,
@@ -37,20 +37,20 @@ pub(crate) struct Phase {
     /// Sums that a chain leads through this actor, by parameter and holder of the slice.
     passing: BTreeMap<(usize, usize), Passing>,
     /// Parts of the own slice of a parameter, by holder.
-    parts: BTreeMap<usize, BTreeMap<usize, Vec<f32>>>,
+    parts: BTreeMap<usize, BTreeMap<usize, Floats>>,
     /// Parameters whose own lanes have left before the end of the program.
     sent: BTreeSet<usize>,
     /// Own slices whose gradients are not joined; known from the end of the program until all are
     /// reported.
     unjoined: Option<usize>,
     /// Gradients of own slices over all lanes; dropped by the update.
-    joined: BTreeMap<usize, Vec<f32>>,
+    joined: BTreeMap<usize, Floats>,
     /// Reports of the joined gradients, sent when all are there.
-    reports: Vec<Joined>,
+    reports: Vec<Joining>,
     /// What the update waits for.
     verdict: Option<Arc<Verdict>>,
     /// Directions of matrices that this actor runs Newton-Schulz on, by holder.
-    directions: BTreeMap<usize, BTreeMap<usize, Vec<f32>>>,
+    directions: BTreeMap<usize, BTreeMap<usize, Floats>>,
     /// Own slices that the update has not moved yet.
     unmoved: usize,
     /// New values of a parameter, by holder, until all slices are there.
@@ -83,7 +83,7 @@ impl Worker {
     /// What the program held, in the plan's terms.
     fn measured(&mut self) -> Measured {
         let units = self.units.values().flat_map(|(tokens, targets)| [tokens, targets]);
-        let inputs = units.map(|tensor| tensor.bytes().len() as u64).sum();
+        let inputs = units.map(|tensor| tensor.byte_len() as u64).sum();
         let trail = std::mem::take(&mut self.trail);
         let peak = self.flights.tide.peak();
         let first = self.brief.plan.first_number(self.me.stage, self.me.side);

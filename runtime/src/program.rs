@@ -22,6 +22,7 @@ impl Worker {
         self.counter = Some(0);
         self.seen = Seen::default();
         self.trail = Trail::default();
+        self.observed.clear();
         self.flights.begin();
         self.mailbox.begin();
         kernels::gemm::time::take();
@@ -32,6 +33,7 @@ impl Worker {
         while self.counter.is_some() {
             let Some(instruction) = self.instruction() else {
                 self.counter = None;
+                self.note_observed();
                 self.seen.product_seconds = kernels::gemm::time::take().as_secs_f64();
                 return self.finish_program();
             };
@@ -205,7 +207,7 @@ impl Worker {
             self.flights.edit(next, |flight| flight.put(&brief.graph, keeping, port, output));
         }
         let unit = self.unit(microbatch, source);
-        observed.into_iter().for_each(|(node, seen)| self.note(node, seen, unit));
+        self.observed.extend(observed.into_iter().map(|(node, seen)| (node, seen, unit)));
     }
 
     fn backward_input(&mut self, key: FlightKey, segment: usize) {
@@ -274,8 +276,16 @@ impl Worker {
         self.brief.plan.batch.unit(mesh.data_ranks(), rank, microbatch)
     }
 
+    /// Adds up what forward passes observed, in their order; waits for a GPU.
+    fn note_observed(&mut self) {
+        for (node, observed, unit) in std::mem::take(&mut self.observed) {
+            self.note(node, observed.known(), unit);
+        }
+    }
+
     fn note(&mut self, node: NodeId, observed: Observed, unit: usize) {
         match observed {
+            Observed::Waiting(_) => unreachable!("what is known waits for nothing"),
             Observed::Loss { sum, tokens } => self.seen.losses.push((unit, sum, tokens)),
             Observed::MaxLogits(logits) => {
                 let clip = self.brief.graph.clips().iter().position(|c| c.attention == node);

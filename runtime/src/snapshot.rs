@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use graphs::model::{ModelGraph, Parameter};
-use ops::{Tensor, optim::State};
+use ops::{Floats, Place, Tensor, optim::State};
 
 use crate::{report::Report, worker::Worker};
 
@@ -39,9 +39,9 @@ impl Worker {
         for (index, holding) in &self.holdings.parameters {
             let Some(owned) = &holding.owned else { continue };
             let piece = Piece {
-                master: owned.master.clone(),
-                state: owned.state.clone(),
-                gradient: owned.gradient.clone(),
+                master: owned.master.to_host(),
+                state: owned.state.at(&Place::Host),
+                gradient: owned.gradient.as_ref().map(Floats::to_host),
             };
             pieces.insert((*index, owned.rows.start), piece);
         }

@@ -17,10 +17,10 @@ use graphs::{
     address::Address,
     flight::{self, Batch, Keeping, Task},
     memory::{Bytes, Fixed, Level},
-    model::Port,
+    model::{NodeId, Port},
     plan::{CopyStep, Instruction, Side},
 };
-use ops::Tensor;
+use ops::{Observed, Tensor};
 
 use crate::{
     arena::Claim,
@@ -66,6 +66,8 @@ pub struct Worker {
     pub(crate) splits: BTreeMap<FlightKey, Vec<usize>>,
     /// Next instruction; `None` between steps.
     pub(crate) counter: Option<usize>,
+    /// What forward passes observed, by node, with its unit; added up at the end of the program.
+    pub(crate) observed: Vec<(NodeId, Observed, usize)>,
     /// Collected during the program, reported at its end.
     pub(crate) seen: Seen,
     /// What an auditing cluster wants to know of each instruction of the step.
@@ -113,6 +115,7 @@ impl Worker {
             flights: Flights::default(),
             splits: BTreeMap::new(),
             counter: None,
+            observed: Vec::new(),
             seen: Seen::default(),
             trail: Trail::default(),
             phase: Phase::default(),
@@ -139,7 +142,8 @@ impl Worker {
             Message::Record { since } => self.recorder = Some(Recorder::new(since, self.me)),
             Message::Step => self.start_step(),
             Message::Unit { microbatch, tokens, targets } => {
-                self.units.insert(microbatch, (tokens, targets));
+                let place = &self.brief.place;
+                self.units.insert(microbatch, (tokens.at(place), targets.at(place)));
             }
             Message::Cargo { channel, microbatch, peer, tensors, travelled } => {
                 if let Some(recorder) = &mut self.recorder {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, anyhow};
 use graphs::{ModelGraph, plan::Batch};
-use ops::{DType, Rule, Tensor, optim::Optimizer};
+use ops::{DType, Place, Rule, Tensor, optim::Optimizer};
 use runtime::{
     cluster::{Cluster, Setup},
     feed::{Feed, FeedError},
@@ -161,6 +161,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(60),
+        place: Place::Host,
         machine: None,
     };
     Ok(Cluster::start(setup, Box::new(RandomText::of(case)))?)

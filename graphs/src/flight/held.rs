@@ -33,11 +33,11 @@ pub trait Held: Buffer {
 
 impl Buffer for Tensor {
     fn place(&self) -> (usize, usize) {
-        (self.bytes().as_ptr() as usize, self.bytes().len())
+        (self.address(), self.byte_len())
     }
 
     fn amount(&self) -> Amount {
-        Amount { fixed: self.bytes().len() as u64, per_row: 0 }
+        Amount { fixed: self.byte_len() as u64, per_row: 0 }
     }
 }
 

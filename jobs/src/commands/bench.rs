@@ -14,9 +14,9 @@ use serde_json::json;
 
 use crate::{
     commands::verify::Recorded,
+    device,
     exit::Failure,
     job::Job,
-    memory,
     phase::Phase,
     prepare,
     view::{
@@ -101,14 +101,14 @@ fn reports(phase: &Phase, size: Size) -> Result<Reports, Failure> {
     let job = &phase.job;
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
-    memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
+    device::fits(job, &network.graph, &plan)?;
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
     let feed = Recorded {
         steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
         next: 0,
     };
-    let mut cluster = Cluster::start(prepare::setup(phase, network, plan, None), Box::new(feed))?;
+    let mut cluster = Cluster::start(prepare::setup(phase, network, plan, None)?, Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
     }

@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::Barrier, thread, time::Instant};
 
 use kernels::{
-    cuda::{self, DeviceError, Found, Library},
+    cuda::{self, Arena, Compiler, Device, DeviceError, Found, Library, Pinned, Stream, Streams},
     gemm::isa::Isa,
     reduce,
 };
@@ -17,6 +17,9 @@ const FLOATS: usize = 16 << 20;
 /// Times that they are gone through; the quickest counts.
 const ROUNDS: usize = 5;
 
+/// Bytes that a GPU copies when its rates are measured.
+const COPIED: usize = 64 << 20;
+
 /// What was found.
 struct Findings {
     cores: usize,
@@ -26,7 +29,20 @@ struct Findings {
     /// Bytes a second that one core moves, and that all move together.
     bandwidth: (f64, f64),
     gpus: Result<Vec<Found>, DeviceError>,
+    /// What the first GPU copies, or why it cannot be used.
+    copies: Result<Copies, DeviceError>,
     libraries: Vec<Library>,
+}
+
+/// Bytes a second that a GPU copies.
+#[derive(Clone, Copy, Debug)]
+struct Copies {
+    /// Within its memory, read and written.
+    within: f64,
+    /// From pinned memory of the host.
+    up: f64,
+    /// To it.
+    down: f64,
 }
 
 /// Says what there is. Nothing that is missing is an error: a CPU is enough.
@@ -47,6 +63,7 @@ impl Findings {
             instructions: instructions.iter().map(Isa::to_string).collect(),
             bandwidth: (moved_per_second(1), moved_per_second(cores)),
             gpus: cuda::probe(),
+            copies: Copies::of_the_first_gpu(),
             libraries: cuda::libraries().to_vec(),
         }
     }
@@ -67,6 +84,11 @@ impl Findings {
             Ok(gpus) => gpus.iter().for_each(|gpu| line(&mut text, "GPU", &described(gpu))),
             Err(error) => line(&mut text, "GPU", &error.to_string()),
         }
+        if let Ok(Copies { within, up, down }) = self.copies {
+            let [within, up, down] = [within, up, down].map(|rate| rate / 1e9);
+            let copied = format!("{within:.0} GB/s within GPU 0, {up:.1} to it, {down:.1} from it");
+            line(&mut text, "copies", &copied);
+        }
         for Library { name, purpose, version } in &self.libraries {
             let what = match version {
                 Ok(version) => format!("{version}, {purpose}"),
@@ -74,8 +96,17 @@ impl Findings {
             };
             line(&mut text, name, &what);
         }
-        line(&mut text, "jobs run", "on the CPU; no job uses a GPU yet");
+        line(&mut text, "jobs run", &self.place());
         text
+    }
+
+    /// Where `device: Auto` lets jobs run.
+    fn place(&self) -> String {
+        match (&self.gpus, &self.copies) {
+            (Err(_), _) => "on the CPU".into(),
+            (Ok(_), Err(error)) => format!("on the CPU, since GPU 0 cannot be used: {error}"),
+            (Ok(_), Ok(_)) => "on GPU 0, unless they say `device: Cpu`".into(),
+        }
     }
 
     fn products(&self) -> String {
@@ -105,10 +136,46 @@ impl Findings {
             "instructions": self.instructions,
             "bytes_per_second": { "core": self.bandwidth.0, "cores": self.bandwidth.1 },
             "gpus": self.gpus.iter().flatten().map(gpu).collect::<Vec<_>>(),
+            "gpu_bytes_per_second": self.copies.as_ref().ok().map(|copies| {
+                json!({ "within": copies.within, "to": copies.up, "from": copies.down })
+            }),
             "gpu_error": self.gpus.as_ref().err().map(DeviceError::to_string),
             "libraries": self.libraries.iter().map(library).collect::<Vec<_>>(),
         })
     }
+}
+
+impl Copies {
+    fn of_the_first_gpu() -> Result<Self, DeviceError> {
+        let device = Device::open(0, Compiler::usual_folder().as_deref())?;
+        let (streams, bytes) = (Streams::new(&device)?, COPIED);
+        let arena = Arena::new(&device, 2 * bytes as u64)?;
+        let (mut a, mut b) = (arena.buffer::<u8>(bytes)?, arena.buffer::<u8>(bytes)?);
+        let mut host = Pinned::<u8>::new(&device, bytes)?;
+        let stream = &streams.compute;
+        stream.fill(a.view_mut(), 1)?;
+        let within = best(stream, || stream.copy(a.view(), b.view_mut()))?;
+        let up = best(stream, || stream.fetch(&host, a.view_mut()))?;
+        let down = best(stream, || stream.offload(b.view(), &mut host))?;
+        let rate = |us: f32| bytes as f64 / (f64::from(us) * 1e-6);
+        Ok(Copies { within: 2.0 * rate(within), up: rate(up), down: rate(down) })
+    }
+}
+
+/// Microseconds of the quickest of some copies.
+fn best(
+    stream: &Stream,
+    mut copy: impl FnMut() -> Result<(), DeviceError>,
+) -> Result<f32, DeviceError> {
+    let mut best = f32::INFINITY;
+    for _ in 0..ROUNDS {
+        let begin = stream.event()?;
+        copy()?;
+        let end = stream.event()?;
+        end.wait()?;
+        best = best.min(begin.us_to(&end)?);
+    }
+    Ok(best)
 }
 
 fn described(gpu: &Found) -> String {
@@ -159,6 +226,7 @@ mod tests {
             memory: Some(24 << 30),
             instructions: ["dot", "avx512", "portable"].map(String::from).to_vec(),
             bandwidth: (11.25e9, 18e9),
+            copies: gpus.clone().map(|_| Copies { within: 2.8e12, up: 55e9, down: 54.5e9 }),
             gpus,
             libraries: vec![nvrtc],
         }
@@ -173,7 +241,7 @@ bandwidth  11.2 GB/s by one core, 18.0 GB/s by all, read and written
 products   with dot; TROUPE_ISA can be avx512, portable, too
 GPU        no NVIDIA driver: libcuda.so.1 was not found; install the driver, or run on the CPU
 NVRTC      missing
-jobs run   on the CPU; no job uses a GPU yet
+jobs run   on the CPU
 ";
         let expected = expected.replace("missing", &missing.to_string());
         assert_eq!(findings(Err(DeviceError::NoDriver), Err(missing)).text(), expected);
@@ -194,8 +262,10 @@ jobs run   on the CPU; no job uses a GPU yet
         let text = findings.text();
         let line = "GPU        0: NVIDIA H100 80GB HBM3, sm_90, 132 multiprocessors, 80.0 GiB, \
                     driver for CUDA 13.0\n\
+                    copies     2800 GB/s within GPU 0, 55.0 to it, 54.5 from it\n\
                     NVRTC      13.0, compiles our kernels for the device\n";
         assert!(text.contains(line), "{text}");
+        assert!(text.ends_with("jobs run   on GPU 0, unless they say `device: Cpu`\n"), "{text}");
         assert_eq!(findings.json()["gpus"][0]["architecture"], "sm_90");
     }
 

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::{
     commands::sample::{self, Taste},
     data::Tokenizer,
+    device,
     exit::{Failure, INTERRUPTED},
     folder, huggingface,
     job::{Export, Job, Metrics, Stop as JobStop},
@@ -170,7 +171,10 @@ impl Run<'_> {
         let orders = self.orders(&ready);
         let Ready { phase, network, plan, text, unigram, .. } = ready;
         let decoder = network.decoder.clone();
-        let setup = prepare::setup(&phase, network, plan, state);
+        let setup = prepare::setup(&phase, network, plan, state)?;
+        if !self.options.quiet {
+            eprintln!("on     {}", device::told(&setup.place));
+        }
         let mut cluster = Cluster::start(setup, Box::new(text))?;
         let graph = cluster.graph().clone();
         let outcome = train(&mut cluster, &orders, interrupted)?;

@@ -8,11 +8,12 @@ use serde_json::json;
 use crate::{
     commands::run::Options,
     data::Mix,
+    device,
     exit::Failure,
     folder,
     job::Job,
     load::Loaded,
-    memory, prepare,
+    prepare,
     verify::{Difference, Trace, first_difference, trace},
 };
 
@@ -49,8 +50,8 @@ pub fn verify(
     for name in &names {
         let network = prepare::network(job)?;
         let plan = prepare::plan(job, &network.graph, Some(name), Some(lanes))?;
-        memory::fits(memory::of_training(&network.graph, &plan, job), "training this model")?;
-        let setup = prepare::setup(loaded.phase(), network, plan, None);
+        device::fits(job, &network.graph, &plan)?;
+        let setup = prepare::setup(loaded.phase(), network, plan, None)?;
         let feed = Box::new(Recorded { steps: steps_text.clone(), next: 0 });
         let one = trace(name, setup, feed, steps)?;
         if !options.json {

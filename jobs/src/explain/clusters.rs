@@ -43,7 +43,6 @@ pub const CLUSTERS: &[Entry] = &[
          operations do at this rate, so that many ranks can be timed on few cores.",
         "compute: \"10GF\"",
     ),
-    entry(Topic::Field, "device", "Bytes that a rank may hold, emulated.", "device: \"512MiB\""),
     entry(Topic::Field, "node", "One node of a cluster.", "node: (gpus: 8)"),
     entry(Topic::Field, "gpus", "GPUs of a node.", "gpus: 8"),
     entry(Topic::Field, "gpu", "One GPU.", "gpu: (name: \"H800\", memory: \"80GiB\")"),

@@ -19,6 +19,15 @@ pub const FIELDS: &[Entry] = &[
     ),
     entry(
         Topic::Field,
+        "device",
+        "What the job computes on: Auto, Cpu or Gpu. Auto takes the first GPU that `doctor` finds \
+         no fault with, and the processor if there is none. All ranks of a plan live on one GPU. \
+         Losses differ in their last digits; plans on one kind of device give the same bits. In \
+         `cluster: Local(..)` the bytes that a rank may hold, emulated.",
+        "device: Auto",
+    ),
+    entry(
+        Topic::Field,
         "base",
         "A job, by path or library name, that this one changes. Records merge, lists \
          replace.",

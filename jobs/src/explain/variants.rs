@@ -42,6 +42,19 @@ pub const VARIANTS: &[Entry] = &[
         "nodes: [Repeat(\"moe\", 3)]",
     ),
     entry(Topic::Variant, "Named", "One of the job's plans.", "plan: Named(\"main\")"),
+    entry(
+        Topic::Variant,
+        "Auto",
+        "The first GPU of this machine, or the processor if there is none.",
+        "device: Auto",
+    ),
+    entry(Topic::Variant, "Cpu", "The processor, with all its cores.", "device: Cpu"),
+    entry(
+        Topic::Variant,
+        "Gpu",
+        "The first GPU of this machine; without one the job is refused.",
+        "device: Gpu",
+    ),
     entry(Topic::Variant, "F32", "Single precision.", "precision: F32"),
     entry(Topic::Variant, "Bf16", "The upper half of an F32.", "precision: Bf16"),
     entry(

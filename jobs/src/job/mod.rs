@@ -42,6 +42,9 @@ pub struct Job {
     /// Format of activations and of the weights that compute.
     #[serde(default)]
     pub precision: Precision,
+    /// What it computes on.
+    #[serde(default)]
+    pub device: Device,
     /// The trained network.
     pub model: Model,
     /// How the network is spread; left out: on one rank.
@@ -91,6 +94,19 @@ impl Precision {
             Precision::Bf16 => DType::Bf16,
         }
     }
+}
+
+/// What a job computes on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub enum Device {
+    /// The first GPU of this machine, or the processor if there is none.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The first GPU of this machine.
+    Gpu,
 }
 
 /// The plan of a job.

@@ -6,7 +6,7 @@ use graphs::{
     ModelGraph,
     price::{Update, muon_flops},
 };
-use ops::{DType, Rule, optim::Optimizer};
+use ops::{DType, Floats, Rule, optim::Optimizer};
 
 use super::least;
 
@@ -48,12 +48,13 @@ fn seconds(optimizer: &Optimizer, rule: Rule, shape: &[usize], dtype: DType) -> 
     let key = kernels::random::key(0, "measure.update");
     let mut gradient = vec![0.0; elements];
     kernels::random::fill_normal(&mut gradient, key, 0, 1.0);
+    let gradient = Floats::from(gradient);
     let mut master = gradient.clone();
     let mut state = optimizer.state(rule, shape);
     let mut once = || {
         let begin = Instant::now();
         optimizer.update(rule, shape, dtype, RATE, &gradient, &mut master, &mut state);
-        std::hint::black_box(ops::Tensor::nearest(shape, &master, dtype));
+        std::hint::black_box(master.nearest(shape, dtype));
         begin.elapsed().as_secs_f64()
     };
     least((0..REPEATS).map(|_| once()))

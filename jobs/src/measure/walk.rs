@@ -6,7 +6,7 @@ use graphs::{
     model::{Node, NodeId, Source},
     price::Sample,
 };
-use ops::{Context, DType, Op, Saved, Tensor};
+use ops::{Context, DType, Floats, Op, Saved, Tensor};
 
 use super::Subject;
 use crate::prepare::vocabulary;
@@ -158,7 +158,8 @@ impl<'a> Walk<'a> {
             sample.input += begin.elapsed().as_secs_f64();
         }
         if !weights.is_empty() {
-            let mut dw: Vec<Vec<f32>> = weights.iter().map(|w| vec![0.0; w.len()]).collect();
+            let zeros = |w: &Tensor| Floats::from(vec![0.0; w.len()]);
+            let mut dw: Vec<Floats> = weights.iter().map(zeros).collect();
             let begin = Instant::now();
             op.backward_weight(at, weights, &weight, &dy, &mut dw);
             sample.weight += begin.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use kernels::{
     cuda::{
-        Float, Gpu, ViewMut,
+        Buffer, Float, Gpu, ViewMut,
         products::{Matrix, MatrixMut},
     },
     gemm::Output,
@@ -34,13 +34,22 @@ pub(crate) fn product(gpu: &Gpu, x: &Tensor, w: &Tensor, turned: bool, dtype: DT
 }
 
 fn written<N: Float, C: Float>(gpu: &Gpu, x: &Tensor, w: &Tensor, turned: bool) -> Tensor {
-    let output = w.shape()[usize::from(!turned)];
-    let shape = [x.shape()[0], output];
+    let shape = [x.shape()[0], w.shape()[usize::from(!turned)]];
+    floats(gpu, &shape, buffer::<N, C>(gpu, x, w, turned))
+}
+
+fn buffer<N: Float, C: Float>(gpu: &Gpu, x: &Tensor, w: &Tensor, turned: bool) -> Buffer<C> {
+    let (rows, columns) = (x.shape()[0], w.shape()[usize::from(!turned)]);
     let w = if turned { matrix::<N>(w).transposed() } else { matrix::<N>(w) };
-    let mut y = make::<C>(gpu, shape[0] * shape[1]);
-    let to = MatrixMut::new(y.view_mut(), shape[0], shape[1]);
+    let mut y = make::<C>(gpu, rows * columns);
+    let to = MatrixMut::new(y.view_mut(), rows, columns);
     done(gpu.products().product(to, Output::Write, 1.0, matrix::<N>(x), w));
-    floats(gpu, &shape, y)
+    y
+}
+
+/// `x [t, i]` times `w [o, i]` turned, in F32 throughout.
+pub(crate) fn exact(gpu: &Gpu, x: &Tensor, w: &Tensor) -> Buffer<f32> {
+    buffer::<f32, f32>(gpu, &x.to(DType::F32), &w.to(DType::F32), true)
 }
 
 /// The rows of each expert times its weight, turned or not: `[r, width]`.

@@ -2,7 +2,7 @@
 
 use kernels::cuda::{Buffer, Float, Gpu, permute, router};
 
-use super::{done, floats, indices, make, products::product, zeros};
+use super::{done, floats, indices, make, products::exact, zeros};
 use crate::{DType, Router, Tensor};
 
 /// What a router's forward pass makes.
@@ -21,7 +21,7 @@ pub(crate) struct Routed {
 pub(crate) fn routed(gpu: &Gpu, op: &Router, x: &Tensor, w: &[Tensor]) -> Routed {
     let (e, k, t) = (op.experts, op.experts_per_token, x.shape()[0]);
     let stream = gpu.stream();
-    let mut scores = done(gpu.copied(product(gpu, x, &w[0], true, DType::F32).view::<f32>()));
+    let mut scores = exact(gpu, x, &w[0]);
     done(router::scores(stream, scores.view_mut()));
     let mut choice = make::<i32>(gpu, t * k);
     done(router::choose(stream, &op.choice(), scores.view(), w[1].view(), choice.view_mut()));

@@ -1,7 +1,7 @@
 //! What goes through tokens or elements once: casts, sums, norms, SwiGLU, columns, the embedding.
 
 use half::bf16;
-use kernels::cuda::{Float, Gpu, ViewMut, elementwise, embedding, fp8, reduce, rms_norm};
+use kernels::cuda::{Float, Gpu, View, ViewMut, elementwise, embedding, fp8, reduce, rms_norm};
 
 use super::{done, floats, make};
 use crate::{DType, Tensor, stored::scales_of};
@@ -9,11 +9,7 @@ use crate::{DType, Tensor, stored::scales_of};
 /// The same values in another format.
 pub(crate) fn cast(gpu: &Gpu, x: &Tensor, dtype: DType) -> Tensor {
     match (x.dtype(), dtype) {
-        (DType::F32, DType::Bf16) => {
-            let mut y = make::<bf16>(gpu, x.len());
-            done(elementwise::narrow(gpu.stream(), x.view(), y.view_mut()));
-            floats(gpu, x.shape(), y)
-        }
+        (DType::F32, DType::Bf16) => narrowed(gpu, x.shape(), x.view()),
         (DType::Bf16, DType::F32) => {
             let mut y = make::<f32>(gpu, x.len());
             done(elementwise::widen(gpu.stream(), x.view(), y.view_mut()));
@@ -21,6 +17,13 @@ pub(crate) fn cast(gpu: &Gpu, x: &Tensor, dtype: DType) -> Tensor {
         }
         (from, to) => panic!("{from:?} is not made {to:?}"),
     }
+}
+
+/// Rounded to BF16.
+pub(crate) fn narrowed(gpu: &Gpu, shape: &[usize], x: View<'_, f32>) -> Tensor {
+    let mut y = make::<bf16>(gpu, x.len());
+    done(elementwise::narrow(gpu.stream(), x, y.view_mut()));
+    floats(gpu, shape, y)
 }
 
 /// The sum of tensors of one shape, in their order.

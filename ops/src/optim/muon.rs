@@ -34,7 +34,8 @@ impl MuonClip {
                 Floats::Host(look_ahead(momentum, self.momentum, grad))
             }
             (Floats::Gpu(grad), Floats::Gpu(momentum)) => {
-                let ahead = on_gpu::look_ahead(grad.gpu(), momentum.view_mut(), self.momentum, grad.view());
+                let ahead =
+                    on_gpu::look_ahead(grad.gpu(), momentum.view_mut(), self.momentum, grad.view());
                 Floats::Gpu(ahead)
             }
             _ => panic!("a gradient and a momentum in different places"),
@@ -108,19 +109,25 @@ mod tests {
             let mut master = whole.clone();
             let mut momentum: Floats = vec![0.0; whole.len()].into();
             for step in 0..3 {
-                let grad = random(2 + step, rows * columns);
+                let grad: Floats = random(2 + step, rows * columns).into();
                 optimizer.update(Rule::Muon, &shape, dtype, 0.1, &grad, &mut whole, &mut state);
                 let cut = |at: usize| rows * at / holders;
                 let slice = |at: usize| cut(at) * columns..cut(at + 1) * columns;
                 let directions = (0..holders).map(slice);
-                let direction: Vec<f32> = directions
-                    .flat_map(|of| muon.direction(&grad[of.clone()], &mut momentum[of]))
-                    .collect();
+                let mut moved: Vec<Floats> =
+                    directions.map(|of| momentum.part(of)).collect();
+                let direction = Floats::joined((0..holders).map(|at| {
+                    muon.direction(&grad.part(slice(at)), &mut moved[at])
+                }));
+                momentum = Floats::joined(moved);
                 let orthogonal = muon.orthogonal(&shape, dtype, &direction);
-                for at in 0..holders {
+                let turned = |at: usize| {
                     let part = orthogonal.rows(cut(at)..cut(at + 1));
-                    muon.turn(&shape, 0.1, &part, &mut master[slice(at)]);
-                }
+                    let mut own = master.part(slice(at));
+                    muon.turn(&shape, 0.1, &part, &mut own);
+                    own
+                };
+                master = Floats::joined((0..holders).map(turned));
                 prop_assert_eq!(&master, &whole);
                 prop_assert_eq!(&State::Muon { momentum: momentum.clone() }, &state);
             }

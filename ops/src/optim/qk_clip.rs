@@ -87,21 +87,22 @@ mod tests {
         (largest, forward.outputs.remove(0))
     }
 
-    fn whole(values: &mut [f32], columns: usize) -> Rows<'_> {
+    fn whole(values: &mut Floats, columns: usize) -> Rows<'_> {
         Rows { first: 0, columns, values }
     }
 
     #[test]
     fn every_logit_of_a_clipped_head_shrinks_by_gamma_and_nothing_else_changes() {
-        let mut query = random(4, &[3 * 6, 8]).f32().into_owned();
-        let mut key = random(5, &[3 * 9, 7]).f32().into_owned();
-        let (before, y) = run(&query, &key);
-        let (old_query, old_key) = (query.clone(), key.clone());
+        let old_query = random(4, &[3 * 6, 8]).f32().into_owned();
+        let old_key = random(5, &[3 * 9, 7]).f32().into_owned();
+        let (before, y) = run(&old_query, &old_key);
+        let [mut query, mut key] = [&old_query, &old_key].map(|old| Floats::from(old.clone()));
         let gamma = qk_clip(before[1], before[1] / 3.0).unwrap();
         gamma.clip_query(&ATTENTION, 1, &mut whole(&mut query, 8));
         gamma.clip_key(&ATTENTION, 1, &mut whole(&mut key, 7));
 
-        let (after, clipped) = run(&query, &key);
+        let (query, key) = (query.host(), key.host());
+        let (after, clipped) = run(query, key);
         assert!((after[1] / before[1] - gamma.factor()).abs() < 1e-6);
         assert_eq!((after[0], after[2]), (before[0], before[2]));
         for (y, clipped) in y.f32().chunks(5).zip(clipped.f32().chunks(5)).step_by(3) {
@@ -123,15 +124,16 @@ mod tests {
         ];
         for (clip, rows) in clip.into_iter().zip([3 * 6, 3 * 9]) {
             let before = random(6, &[rows, 2]).f32().into_owned();
+            let before = Floats::from(before);
             let mut all = before.clone();
             clip(gamma, 2, &mut whole(&mut all, 2));
             assert_ne!(all, before);
             for cut in 0..=rows {
-                let mut parts = before.clone();
-                let (top, bottom) = parts.split_at_mut(2 * cut);
-                clip(gamma, 2, &mut whole(top, 2));
-                clip(gamma, 2, &mut Rows { first: cut, columns: 2, values: bottom });
-                assert_eq!(parts, all, "cut before row {cut}");
+                let (mut top, mut bottom) =
+                    (before.part(0..2 * cut), before.part(2 * cut..2 * rows));
+                clip(gamma, 2, &mut whole(&mut top, 2));
+                clip(gamma, 2, &mut Rows { first: cut, columns: 2, values: &mut bottom });
+                assert_eq!(Floats::joined([top, bottom]), all, "cut before row {cut}");
             }
         }
     }

@@ -65,11 +65,7 @@ impl State {
 
     /// How many numbers it has.
     pub fn elements(&self) -> usize {
-        match self {
-            State::None => 0,
-            State::Muon { momentum } => momentum.len(),
-            State::AdamW { first, second, step } => first.len() + second.len() + step.len(),
-        }
+        self.layout().into_iter().map(|(_, len)| len).sum()
     }
 
     /// A copy in a place.
@@ -113,7 +109,15 @@ impl State {
 
     /// Names and lengths of the buffers.
     pub(super) fn layout(&self) -> Vec<(&'static str, usize)> {
-        self.buffers().into_iter().map(|(name, values)| (name, values.len())).collect()
+        match self {
+            State::None => Vec::new(),
+            State::Muon { momentum } => vec![("momentum", momentum.len())],
+            State::AdamW { first, second, step } => vec![
+                ("first_moment", first.len()),
+                ("second_moment", second.len()),
+                ("step", step.len()),
+            ],
+        }
     }
 }
 
@@ -173,7 +177,8 @@ mod tests {
             (&Optimizer::AdamW(PlainAdamW::default()), Rule::Muon),
         ] {
             let grad: Vec<f32> = (0..6).map(|i| kernels::random::normal(1, i)).collect();
-            let (mut w, mut state) = (vec![1.0; 6], optimizer.state(rule, &[2, 3]));
+            let grad = Floats::from(grad);
+            let (mut w, mut state) = (Floats::from(vec![1.0; 6]), optimizer.state(rule, &[2, 3]));
             optimizer.update(rule, &[2, 3], DType::F32, 0.1, &grad, &mut w, &mut state);
             let mut buffers = state.buffers();
             buffers.reverse();
@@ -190,8 +195,9 @@ mod tests {
     fn slices_of_a_state_join_to_the_whole_wherever_it_is_cut() {
         for (rule, shape) in [(Rule::Muon, [4, 3]), (Rule::AdamW, [12, 1])] {
             let muon = Optimizer::MuonClip(MuonClip::default());
-            let (mut w, mut state) = (vec![1.0; 12], muon.state(rule, &shape));
+            let (mut w, mut state) = (Floats::from(vec![1.0; 12]), muon.state(rule, &shape));
             let grad: Vec<f32> = (0..12).map(|i| kernels::random::normal(1, i)).collect();
+            let grad = Floats::from(grad);
             muon.update(rule, &shape, DType::F32, 0.1, &grad, &mut w, &mut state);
             for cut in 0..=12 {
                 let mut joined = state.slice(0..cut);

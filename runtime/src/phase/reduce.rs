@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use graphs::share::{Reduction, Share};
-use kernels::{reduce::add, squares::Squares};
+use ops::{Floats, SquaresOf};
 
 use crate::{
     digest,
     message::Message,
-    report::{Joined, Report},
+    report::{Hash, Joined, Report},
     trace::Part,
     worker::Worker,
 };
@@ -20,9 +20,25 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Passing {
     /// Sum over the lanes of all holders before this one.
-    before: Option<Vec<f32>>,
+    before: Option<Floats>,
     /// The own lanes, once they are complete.
-    own: Option<Vec<Vec<f32>>>,
+    own: Option<Vec<Floats>>,
+}
+
+/// What is reported of a joined gradient once all are there.
+#[derive(Debug)]
+pub(super) struct Joining {
+    parameter: usize,
+    squares: SquaresOf,
+    hash: Option<Hash>,
+}
+
+impl Joining {
+    /// Waits for a GPU, which the verdict does anyway.
+    fn known(self) -> Joined {
+        let Joining { parameter, squares, hash } = self;
+        Joined { parameter, squares: squares.known(), hash }
+    }
 }
 
 impl Worker {
@@ -45,7 +61,7 @@ impl Worker {
     }
 
     /// Takes a part of the own slice, a sum from the holder before, or the whole one from the last.
-    pub(crate) fn collect(&mut self, parameter: usize, slice: usize, from: usize, sum: Vec<f32>) {
+    pub(crate) fn collect(&mut self, parameter: usize, slice: usize, from: usize, sum: Floats) {
         let share = &self.brief.shares[parameter];
         match share.reduction {
             Reduction::Scatter => self.gather_part(parameter, from, sum),
@@ -59,7 +75,7 @@ impl Worker {
     }
 
     /// Hands the own lane of a slice to the slice's holder.
-    fn scatter(&mut self, parameter: usize, slice: usize, sum: Vec<f32>) {
+    fn scatter(&mut self, parameter: usize, slice: usize, sum: Floats) {
         let from = self.holdings.position(parameter);
         if slice == from {
             return self.gather_part(parameter, from, sum);
@@ -69,7 +85,7 @@ impl Worker {
     }
 
     /// Adds the parts of the own slice, from the first lane to the last, once all are there.
-    fn gather_part(&mut self, parameter: usize, from: usize, sum: Vec<f32>) {
+    fn gather_part(&mut self, parameter: usize, from: usize, sum: Floats) {
         let parts = self.phase.parts.entry(parameter).or_default();
         parts.insert(from, sum);
         if parts.len() == self.brief.shares[parameter].holders.len() {
@@ -98,13 +114,13 @@ impl Worker {
     }
 
     /// Keeps the gradient of the own slice for the update.
-    fn join(&mut self, parameter: usize, sum: Vec<f32>) {
+    fn join(&mut self, parameter: usize, sum: Floats) {
         let columns = self.brief.graph.parameters()[parameter].columns();
         let first = self.holdings.owned(parameter).rows.start;
-        let squares = Squares::of_rows(&sum, columns);
-        let hash = self.brief.audit.then(|| digest::of_rows(first, columns, &sum));
-        self.phase.done.joined += size_of_val(sum.as_slice()) as u64;
-        self.phase.reports.push(Joined { parameter, squares, hash });
+        let squares = sum.squares(columns);
+        let hash = self.brief.audit.then(|| digest::of_rows(first, columns, &sum.to_host()));
+        self.phase.done.joined += sum.bytes();
+        self.phase.reports.push(Joining { parameter, squares, hash });
         self.phase.joined.insert(parameter, sum);
         self.phase.unjoined = self.phase.unjoined.map(|count| count - 1);
         self.report_joined();
@@ -115,35 +131,36 @@ impl Worker {
         if self.phase.unjoined == Some(0) {
             self.phase.unjoined = None;
             let gradients = std::mem::take(&mut self.phase.reports);
+            let gradients = gradients.into_iter().map(Joining::known).collect();
             self.note_part(Part::Reduce);
             self.post().report(Report::Joined { from: self.me, gradients });
         }
     }
 }
 
-fn gradient(parameter: usize, slice: usize, from: usize, sum: Vec<f32>) -> Message {
+fn gradient(parameter: usize, slice: usize, from: usize, sum: Floats) -> Message {
     Message::Gradient { parameter, slice, from, sum, travelled: None }
 }
 
 /// The lanes of each slice that is not empty; a slice of all rows takes them as they are.
-fn cut(share: &Share, columns: usize, lanes: Vec<Vec<f32>>) -> Vec<(usize, Vec<Vec<f32>>)> {
+fn cut(share: &Share, columns: usize, lanes: Vec<Floats>) -> Vec<(usize, Vec<Floats>)> {
     let slices: Vec<(usize, Range<usize>)> = share.slices().collect();
     if let [(holder, _)] = slices[..] {
         return vec![(holder, lanes)];
     }
     let of = |rows: Range<usize>| {
         let elements = rows.start * columns..rows.end * columns;
-        lanes.iter().map(|lane| lane[elements.clone()].to_vec()).collect()
+        lanes.iter().map(|lane| lane.part(elements.clone())).collect()
     };
     slices.into_iter().map(|(holder, rows)| (holder, of(rows))).collect()
 }
 
 /// Adds lanes to a sum, from the first to the last.
-fn added(before: Option<Vec<f32>>, lanes: impl IntoIterator<Item = Vec<f32>>) -> Vec<f32> {
+fn added(before: Option<Floats>, lanes: impl IntoIterator<Item = Floats>) -> Floats {
     let mut lanes = before.into_iter().chain(lanes);
     let mut sum = lanes.next().unwrap_or_default();
     for lane in lanes {
-        add(&mut sum, &lane);
+        sum.add(&lane);
     }
     sum
 }
@@ -154,9 +171,9 @@ mod tests {
 
     #[test]
     fn lanes_are_added_from_the_first_to_the_last_however_they_are_spread() {
-        let lanes = [1.0_f32, 1e8, -1e8, 1.0].map(|lane| vec![lane]);
+        let lanes = [1.0_f32, 1e8, -1e8, 1.0].map(|lane| Floats::from(vec![lane]));
         let whole = added(None, lanes.to_vec());
-        assert_eq!(whole, [((1.0_f32 + 1e8) + -1e8) + 1.0]);
+        assert_eq!(whole.host(), [((1.0_f32 + 1e8) + -1e8) + 1.0]);
         for cut in 1..4 {
             let first = added(None, lanes[..cut].to_vec());
             assert_eq!(added(Some(first), lanes[cut..].to_vec()), whole);

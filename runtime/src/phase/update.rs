@@ -8,16 +8,14 @@
 use std::{sync::Arc, time::Duration};
 
 use graphs::model::Parameter;
-use kernels::reduce::scale;
 use ops::{
-    Op, Tensor,
+    Floats, Op, Place, Tensor,
     optim::{Rows, State},
 };
 
 use crate::{
     board::Doing,
     brief::Brief,
-    cargo::concatenate,
     digest,
     message::Message,
     report::Report,
@@ -58,8 +56,8 @@ impl Worker {
 
     /// Moves the own slice of a parameter, or sends off what Newton-Schulz needs of it.
     fn begin_update(&mut self, parameter: usize, verdict: &Verdict) {
-        self.cross_bus(parameter);
         let brief = self.brief.clone();
+        self.cross_bus(parameter, &brief.place);
         let about = &brief.graph.parameters()[parameter];
         let gradient = self.phase.joined.remove(&parameter);
         let owned = self.holdings.owned(parameter);
@@ -67,7 +65,9 @@ impl Worker {
         match (gradient, muon, &mut owned.state) {
             (None, ..) => {
                 let rate = brief.optimizer.balance_rate();
-                ops::optim::balance(rate, &verdict.loads[about.node], &mut owned.master);
+                let mut bias = owned.master.to_host();
+                ops::optim::balance(rate, &verdict.loads[about.node], &mut bias);
+                owned.master = Floats::at(&owned.master.place(), bias);
             }
             (Some(gradient), Some(muon), State::Muon { momentum }) => {
                 let direction = muon.direction(&gradient, momentum);
@@ -75,7 +75,7 @@ impl Worker {
                 return self.send_direction(parameter, direction);
             }
             (Some(mut gradient), _, state) => {
-                scale(&mut gradient, verdict.scale);
+                gradient.scale(0..gradient.len(), verdict.scale);
                 brief.optimizer.update(
                     about.spec.rule,
                     &slice_shape(about, owned.rows.len()),
@@ -91,18 +91,22 @@ impl Worker {
         self.publish(parameter, verdict);
     }
 
-    /// Takes the time of a way over the bus, if the master and the state of the own slice live on
-    /// the host: before an update, and after it.
-    fn cross_bus(&mut self, parameter: usize) {
-        let Some(speed) = self.brief.bus else { return };
+    /// Brings the master and the state of the own slice to a place, if they live on the host: to
+    /// the device before an update, and back after it. An emulated bus takes its time.
+    fn cross_bus(&mut self, parameter: usize, to: &Place) {
+        let bus = self.brief.bus;
         let owned = self.holdings.owned(parameter);
-        if owned.on_host {
+        if !owned.on_host {
+            return;
+        }
+        if let Some(speed) = bus {
             let (masters, states) = owned.bytes();
             std::thread::sleep(Duration::from_secs_f64((masters + states) as f64 / speed));
         }
+        owned.bring(to);
     }
 
-    fn send_direction(&mut self, parameter: usize, direction: Vec<f32>) {
+    fn send_direction(&mut self, parameter: usize, direction: Floats) {
         let from = self.holdings.position(parameter);
         let owner = self.brief.shares[parameter].owner;
         if owner == self.me {
@@ -114,21 +118,17 @@ impl Worker {
     /// Takes a slice of the direction of a matrix that this actor runs Newton-Schulz on.
     ///
     /// Others may have heard the verdict earlier; what they send does not depend on it.
-    pub(crate) fn gather_direction(&mut self, parameter: usize, from: usize, direction: Vec<f32>) {
+    pub(crate) fn gather_direction(&mut self, parameter: usize, from: usize, direction: Floats) {
         let parts = self.phase.directions.entry(parameter).or_default();
         parts.insert(from, direction);
         if parts.len() == self.brief.shares[parameter].slices().count() {
             let parts = self.phase.directions.remove(&parameter).unwrap_or_default();
-            let whole = parts.into_values().reduce(|mut whole, part| {
-                whole.extend(part);
-                whole
-            });
-            self.orthogonalise(parameter, &whole.unwrap_or_default());
+            self.orthogonalise(parameter, &Floats::joined(parts.into_values()));
         }
     }
 
     /// Runs Newton-Schulz on a whole direction and hands every holder its rows of the result.
-    fn orthogonalise(&mut self, parameter: usize, direction: &[f32]) {
+    fn orthogonalise(&mut self, parameter: usize, direction: &Floats) {
         let brief = self.brief.clone();
         let (share, about) = (&brief.shares[parameter], &brief.graph.parameters()[parameter]);
         let Some(muon) = brief.optimizer.muon(about.spec.rule, &about.spec.shape) else { return };
@@ -168,12 +168,12 @@ impl Worker {
         let first = owned.rows.start;
         clip_heads(&brief, parameter, verdict, Rows { first, columns, values: &mut owned.master });
         let shape = slice_shape(about, owned.rows.len());
-        let value = Tensor::nearest(&shape, &owned.master, format);
+        let value = owned.master.nearest(&shape, format);
         if brief.audit {
-            let hash = digest::of_rows(first, columns, &owned.master);
+            let hash = digest::of_rows(first, columns, &owned.master.to_host());
             self.phase.done.parameters.push((parameter, hash));
         }
-        self.cross_bus(parameter);
+        self.cross_bus(parameter, &Place::Host);
         let from = self.holdings.position(parameter);
         let me = self.me;
         for holder in brief.shares[parameter].holders.iter().filter(|it| **it != me) {
@@ -197,7 +197,7 @@ impl Worker {
         let values = self.phase.values.remove(&parameter).unwrap_or_default();
         let slices: Vec<Tensor> = values.into_values().collect();
         let holding = self.holdings.parameters.get_mut(&parameter);
-        holding.expect("holders know each other").value = concatenate(&slices);
+        holding.expect("holders know each other").value = Tensor::concatenated(&slices);
         self.phase.installed += 1;
         self.report_updated();
     }

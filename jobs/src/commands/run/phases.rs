@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     data::{Mix, Tokenizer},
+    device,
     exit::Failure,
     folder,
     job::Job,
@@ -61,8 +62,7 @@ pub(super) fn ready(
         let network = if number == 0 { prepare::network } else { prepare::shape };
         let network = network(&phase.job)?;
         let plan = prepare::plan(&phase.job, &network.graph, None, None)?;
-        let needed = memory::of_training(&network.graph, &plan, &phase.job);
-        memory::fits(needed, "training this model")?;
+        device::fits(&phase.job, &network.graph, &plan)?;
         if !force {
             let fits = memory::fits_devices(&phase.job, &network.graph, &plan);
             fits.map_err(|failure| failure.in_phase(phase.name.as_deref()))?;

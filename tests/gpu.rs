@@ -1,0 +1,136 @@
+//! The same jobs on a GPU: losses beside the processor's, equal bits under all plans, states that
+//! go on in either place, refusals.
+//!
+//! Where there is no GPU, the program runs on the emulation of the driver (`kernels/tests/shim`).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+#[path = "../kernels/tests/emulation/mod.rs"]
+mod emulation;
+
+use emulation::{Emulation, Kind};
+
+const JOB: &str = "tests/jobs/gpu.ron";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Runs the program on the machine's GPU, or on an emulation, with changed surroundings.
+fn troupe(arguments: &[&str], settings: &[(&str, &str)]) -> Option<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
+    if kernels::cuda::probe().is_err() {
+        Emulation::new(Kind::Fibers)?.settle(&mut command);
+    }
+    let command = command.args(arguments).current_dir(root()).envs(settings.iter().copied());
+    Some(command.output().unwrap())
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> Option<String> {
+    let output = troupe(arguments, &[])?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}\n{error}", output.status);
+    Some(error)
+}
+
+/// Losses of the steps in a folder of a run.
+fn losses(dir: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap();
+    text.lines().map(loss).collect()
+}
+
+#[test]
+fn losses_on_a_gpu_are_the_processors_but_for_rounding_whatever_the_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    // In BF16 a product that is rounded the other way moves the choice of an expert sooner.
+    for (plan, precision, tolerance) in
+        [("one", "F32", 2e-4), ("all", "F32", 2e-4), ("fp8", "Bf16", 2e-2)]
+    {
+        let [cpu, gpu] = ["Cpu", "Gpu"].map(|device| {
+            let dir = folder.path().join(format!("{plan}-{device}"));
+            let sets = [format!("device={device}"), format!("precision={precision}")];
+            let [device, precision] = &sets;
+            let dir = dir.to_str().unwrap().to_string();
+            let arguments = ["run", JOB, "--quiet", "--plan", plan, "--dir", &dir, "--set", device];
+            let arguments = [&arguments[..], &["--set", precision, "--set", "stop=Steps(4)"]];
+            succeeds(&arguments.concat()).map(|_| losses(Path::new(&dir)))
+        });
+        let (Some(cpu), Some(gpu)) = (cpu, gpu) else { return };
+        println!("{plan} {precision}: {cpu:?} and {gpu:?}");
+        assert_eq!(gpu.len(), 4);
+        for (cpu, gpu) in cpu.iter().zip(&gpu) {
+            assert!((cpu - gpu).abs() <= tolerance * cpu, "{plan}, {precision}: {gpu}, {cpu}");
+        }
+    }
+}
+
+#[test]
+fn all_plans_give_the_same_bits_on_one_gpu() {
+    for precision in ["precision=F32", "precision=Bf16"] {
+        let plans = ["--plans", "one,wide,all"];
+        let sets = ["--set", "device=Gpu", "--set", precision];
+        let arguments = [&["verify", JOB, "--steps", "2"], &plans[..], &sets];
+        if succeeds(&arguments.concat()).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_in_the_other_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    for (first, then) in [("Cpu", "Gpu"), ("Gpu", "Cpu")] {
+        let (whole, halves) = (text(&format!("whole-{first}")), text(&format!("halves-{first}")));
+        let device = format!("device={first}");
+        let run = |dir: &str, stop: &str| {
+            succeeds(&["run", JOB, "--quiet", "--dir", dir, "--set", &device, "--set", stop])
+        };
+        if run(&whole, "stop=Steps(3)").is_none() {
+            return;
+        }
+        run(&halves, "stop=Steps(2)");
+        // The folder keeps the job that it goes on with.
+        let job = fs::read_dir(&halves).unwrap().map(|entry| entry.unwrap().path());
+        for folder in job.filter(|path| path.is_dir()).chain([PathBuf::from(&halves)]) {
+            let path = folder.join("job.ron");
+            let Ok(job) = fs::read_to_string(&path) else { continue };
+            let job = job.replace(&format!("device: {first}"), &format!("device: {then}"));
+            fs::write(path, job.replace("Steps(2)", "Steps(3)")).unwrap();
+        }
+        succeeds(&["resume", &halves, "--quiet"]);
+        let (whole, halves) = (losses(Path::new(&whole)), losses(Path::new(&halves)));
+        assert_eq!(halves.len(), 3);
+        assert_eq!(halves[..2], whole[..2]);
+        assert!((halves[2] - whole[2]).abs() < 1e-3, "{first}, then {then}: {halves:?} {whole:?}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
+    let refused = |settings: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("run");
+        let arguments = ["run", JOB, "--set", "device=Gpu", "--dir", dir.to_str().unwrap()];
+        let output = troupe(&arguments, settings)?;
+        assert!(!dir.join("job.ron").exists(), "nothing is begun");
+        Some((output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap()))
+    };
+    if kernels::cuda::probe().is_ok() {
+        return;
+    }
+    let Some((code, text)) = refused(&[("TROUPE_SHIM_DEVICES", "0")]) else { return };
+    assert_eq!(code, 15, "{text}");
+    assert!(text.contains("`device: Gpu`: the NVIDIA driver finds no GPU"), "{text}");
+    let (code, text) = refused(&[("TROUPE_SHIM_MEMORY", "536900000")]).unwrap();
+    assert_eq!(code, 13, "{text}");
+    assert!(text.contains("training this model on the GPU needs about"), "{text}");
+}
