@@ -88,29 +88,29 @@ fn all_plans_give_the_same_bits_on_one_gpu() {
 fn a_run_goes_on_in_the_other_place() {
     let folder = tempfile::tempdir().unwrap();
     let text = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
-    for (first, then) in [("Cpu", "Gpu"), ("Gpu", "Cpu")] {
-        let (whole, halves) = (text(&format!("whole-{first}")), text(&format!("halves-{first}")));
-        let device = format!("device={first}");
-        let run = |dir: &str, stop: &str| {
-            succeeds(&["run", JOB, "--quiet", "--dir", dir, "--set", &device, "--set", stop])
+    // `device: Auto` takes what the machine has when the run goes on.
+    let (with, without) = (&[][..], &[("TROUPE_SHIM_DEVICES", "0"), ("CUDA_VISIBLE_DEVICES", "")]);
+    for (name, first, then) in [("up", &without[..], with), ("down", with, &without[..])] {
+        let run = |arguments: &[&str], settings: &[(&str, &str)]| {
+            let output = troupe(&[arguments, &["--quiet"]].concat(), settings)?;
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{arguments:?}: {error}");
+            Some(())
         };
-        if run(&whole, "stop=Steps(3)").is_none() {
+        let (whole, halves) = (text(&format!("whole-{name}")), text(&format!("halves-{name}")));
+        let every = "checkpoint=(dir: \"unused\", every: \"2 steps\", keep: 9)";
+        let sets = ["--set", "stop=Steps(3)", "--set", every];
+        if run(&[&["run", JOB, "--dir", &whole][..], &sets].concat(), first).is_none() {
             return;
         }
-        run(&halves, "stop=Steps(2)");
-        // The folder keeps the job that it goes on with.
-        let job = fs::read_dir(&halves).unwrap().map(|entry| entry.unwrap().path());
-        for folder in job.filter(|path| path.is_dir()).chain([PathBuf::from(&halves)]) {
-            let path = folder.join("job.ron");
-            let Ok(job) = fs::read_to_string(&path) else { continue };
-            let job = job.replace(&format!("device: {first}"), &format!("device: {then}"));
-            fs::write(path, job.replace("Steps(2)", "Steps(3)")).unwrap();
-        }
-        succeeds(&["resume", &halves, "--quiet"]);
+        run(&[&["run", JOB, "--dir", &halves][..], &sets].concat(), first);
+        fs::remove_dir_all(Path::new(&halves).join("step-00000003")).unwrap();
+        run(&["resume", &halves], then);
         let (whole, halves) = (losses(Path::new(&whole)), losses(Path::new(&halves)));
-        assert_eq!(halves.len(), 3);
+        let (last, again) = (whole[2], halves[halves.len() - 1]);
         assert_eq!(halves[..2], whole[..2]);
-        assert!((halves[2] - whole[2]).abs() < 1e-3, "{first}, then {then}: {halves:?} {whole:?}");
+        assert!(last != again, "nobody has moved");
+        assert!((last - again).abs() < 1e-3, "{name}: {halves:?} {whole:?}");
     }
 }
 

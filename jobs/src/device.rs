@@ -73,7 +73,7 @@ pub fn fits(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// The place of all ranks of a plan: on a GPU an arena of the size that the plan's memory scan says.
+/// The place of all ranks of a plan: on a GPU, an arena as large as the plan's memory scan says.
 ///
 /// # Errors
 ///

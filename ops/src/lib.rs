@@ -104,8 +104,8 @@ pub trait Operator {
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>>;
 
-    /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight, which has room for
-    /// all of them.
+    /// `W`: adds the gradients of the weights to `dw`, one f32 buffer per weight, with room for all
+    /// of them.
     ///
     /// A buffer without numbers counts as zeros; it gets all of them, or stays empty if its weight
     /// took part in nothing.

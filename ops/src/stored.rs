@@ -8,7 +8,7 @@ use kernels::{
 };
 
 use crate::{
-    DType, Place, Tensor,
+    DType, Tensor,
     on_gpu::rows,
     tensor::{cast, in_format, into_bytes},
 };
@@ -51,9 +51,9 @@ impl Stored {
         Stored { all: self.all.parked(after), ..self.clone() }
     }
 
-    /// A copy of the host's codes and scales in a place; see [`Tensor::fetched`].
-    pub fn fetched(&self, place: &Place) -> Self {
-        Stored { all: self.all.fetched(place), ..self.clone() }
+    /// A copy where they were before; see [`Tensor::fetched`].
+    pub fn fetched(&self) -> Self {
+        Stored { all: self.all.fetched(), ..self.clone() }
     }
 
     /// Extents of the dims, slowest first: `[rows, width]`.

@@ -3,6 +3,7 @@
 //! A tensor is written once, by the operator that makes it, and shared from then on: a clone and
 //! a message to another actor of the same process copy no byte.
 
+mod places;
 mod storage;
 
 use std::{borrow::Cow, ops::Range};
@@ -10,7 +11,7 @@ use std::{borrow::Cow, ops::Range};
 use bytes::Bytes;
 use half::bf16;
 use kernels::{
-    cuda::{Element, Event, Float, Gpu, View},
+    cuda::Float,
     gemm::{Matrix, Right, Values, multiply},
     number::Number,
     reduce::sum,
@@ -18,10 +19,7 @@ use kernels::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::storage::{Piece, Storage};
-use crate::{
-    Place,
-    on_gpu::{done, products, rows},
-};
+use crate::on_gpu::{products, rows};
 
 /// A number format.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -211,64 +209,6 @@ impl Tensor {
         Tensor::stored(&[bytes.len()], DType::I32, Storage::Host(bytes))
     }
 
-    /// Where it lies.
-    pub fn place(&self) -> Place {
-        self.gpu().map_or(Place::Host, |gpu| Place::Gpu(gpu.clone()))
-    }
-
-    /// The GPU that it lies on.
-    pub(crate) fn gpu(&self) -> Option<&Gpu> {
-        self.storage.gpu()
-    }
-
-    /// The same values in a place; shares memory if they are there.
-    pub fn at(&self, place: &Place) -> Self {
-        match (place, &self.storage) {
-            (Place::Host, Storage::Gpu(piece)) => {
-                let bytes = done(piece.gpu().down(piece.view::<u8>()));
-                Tensor::from_bytes(&self.shape, self.dtype, bytes.into())
-            }
-            (Place::Gpu(gpu), Storage::Host(bytes)) => {
-                let piece = Piece::of(gpu, done(gpu.up(bytes)));
-                Tensor::stored(&self.shape, self.dtype, Storage::Gpu(piece))
-            }
-            (Place::Host, Storage::Host(_)) | (Place::Gpu(_), Storage::Gpu(_)) => self.clone(),
-        }
-    }
-
-    /// A copy in memory of the host, made by the thread of a copy lane: of a GPU's values behind
-    /// `after`, into pinned memory.
-    pub fn parked(&self, after: Option<&Event>) -> Self {
-        let bytes = match (&self.storage, after) {
-            (Storage::Gpu(piece), Some(after)) => {
-                Bytes::from_owner(done(piece.gpu().park(after, piece.view())))
-            }
-            (storage, _) => Bytes::copy_from_slice(storage.host()),
-        };
-        Tensor::stored(&self.shape, self.dtype, Storage::Host(bytes))
-    }
-
-    /// A copy of the host's values in a place, made by the thread of a copy lane.
-    pub fn fetched(&self, place: &Place) -> Self {
-        let storage = match place {
-            Place::Host => Storage::Host(Bytes::copy_from_slice(self.storage.host())),
-            Place::Gpu(gpu) => Storage::Gpu(Piece::of(gpu, done(gpu.fetch(self.storage.host())))),
-        };
-        Tensor::stored(&self.shape, self.dtype, storage)
-    }
-
-    /// The elements on a GPU.
-    pub(crate) fn view<T: Element>(&self) -> View<'_, T> {
-        let is_alike = self.dtype.size() == size_of::<T>();
-        assert!(is_alike, "{:?} values in an operator of another format", self.dtype);
-        self.storage.view()
-    }
-
-    /// The bytes on a GPU.
-    pub(crate) fn raw(&self) -> View<'_, u8> {
-        self.storage.view()
-    }
-
     /// The floats as they lie in memory.
     ///
     /// # Panics
@@ -330,16 +270,6 @@ impl Tensor {
     /// If they lie on a GPU.
     pub fn bytes(&self) -> &Bytes {
         self.storage.host()
-    }
-
-    /// Bytes of the elements.
-    pub fn byte_len(&self) -> usize {
-        self.storage.len()
-    }
-
-    /// Where the elements begin, as an address of the host or of a GPU.
-    pub fn address(&self) -> usize {
-        self.storage.address()
     }
 
     /// Pieces one behind the other along the first dim; a single piece is passed on as it is.

@@ -310,11 +310,11 @@ fn storage(bed: &mut Bed) {
             let stored = Stored::encode(&x.at(&bed.place));
             bed.close("FP8", &stored.decode(), &truth, 0.0);
             let after = gpu.event().unwrap();
-            let back = stored.parked(Some(&after)).fetched(&bed.place);
+            let back = stored.parked(Some(&after)).fetched();
             bed.close("FP8 from the host", &back.decode(), &truth, 0.0);
             let parked = x.at(&bed.place).parked(Some(&after));
             bed.close("a copy on the host", &parked, &x, 0.0);
-            bed.close("and back", &parked.fetched(&bed.place), &x, 0.0);
+            bed.close("and back", &parked.fetched(), &x, 0.0);
         }
     }
 }

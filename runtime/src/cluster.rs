@@ -135,7 +135,7 @@ impl Cluster {
         }
         let link = machine.as_ref().and_then(|it| it.link);
         let travels = link.is_some() || brief.plan.policies.offloads().is_some();
-        let lanes = Lanes::start(machine.as_ref(), &brief.plan, &brief.place, &mut arbiters);
+        let lanes = Lanes::start(machine.as_ref(), &brief.plan, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
         let transport = lanes.transport(queues);

@@ -19,7 +19,7 @@ use graphs::{
     plan::{CopyStep, Plan},
 };
 use kernels::cuda::Event;
-use ops::{Place, Tensor};
+use ops::Tensor;
 
 use crate::{
     flights::FlightKey,
@@ -51,25 +51,13 @@ pub struct CopyJob {
 pub struct Copier {
     /// Bytes a second; as fast as memory if there is none.
     speed: Option<f64>,
-    /// Where what comes back goes.
-    place: Place,
     post: Option<Arc<Post>>,
 }
 
 impl Copier {
     /// A lane with nothing to do.
-    pub fn new(speed: Option<f64>, place: Place) -> Self {
-        Copier { speed, place, post: None }
-    }
-
-    /// The same in memory of its own: on the host, or back from there.
-    fn copied(&self, lump: &Lump<Tensor>, step: CopyStep, after: Option<&Event>) -> Lump<Tensor> {
-        match (lump, step) {
-            (Lump::Plain(tensor), CopyStep::Fetch) => Lump::Plain(tensor.fetched(&self.place)),
-            (Lump::Plain(tensor), _) => Lump::Plain(tensor.parked(after)),
-            (Lump::Fp8(stored), CopyStep::Fetch) => Lump::Fp8(stored.fetched(&self.place)),
-            (Lump::Fp8(stored), _) => Lump::Fp8(stored.parked(after)),
-        }
+    pub fn new(speed: Option<f64>) -> Self {
+        Copier { speed, post: None }
     }
 }
 
@@ -92,8 +80,8 @@ impl Handler<CopyJob> for Copier {
         let CopyJob { of, key, step, batch, after } = job;
         let begin = Instant::now();
         let bytes: u64 = batch.iter().map(|(_, lump)| lump.amount().fixed).sum();
-        let copied = |lump: &Lump<Tensor>| self.copied(lump, step, after.as_ref());
-        let copies = batch.iter().map(|(item, lump)| (*item, copied(lump))).collect();
+        let copy = |lump: &Lump<Tensor>| copied(lump, step, after.as_ref());
+        let copies = batch.iter().map(|(item, lump)| (*item, copy(lump))).collect();
         drop(batch);
         if let Some(speed) = self.speed {
             wait_until(begin + Duration::from_secs_f64(bytes as f64 / speed));
@@ -102,6 +90,16 @@ impl Handler<CopyJob> for Copier {
         if let Some(post) = &self.post {
             post.send(of, Message::Copied { key, step, batch: copies, interval });
         }
+    }
+}
+
+/// The same in memory of its own: on the host, or back from there.
+fn copied(lump: &Lump<Tensor>, step: CopyStep, after: Option<&Event>) -> Lump<Tensor> {
+    match (lump, step) {
+        (Lump::Plain(tensor), CopyStep::Fetch) => Lump::Plain(tensor.fetched()),
+        (Lump::Plain(tensor), _) => Lump::Plain(tensor.parked(after)),
+        (Lump::Fp8(stored), CopyStep::Fetch) => Lump::Fp8(stored.fetched()),
+        (Lump::Fp8(stored), _) => Lump::Fp8(stored.parked(after)),
     }
 }
 
@@ -123,7 +121,6 @@ impl Lanes {
     pub(crate) fn start(
         machine: Option<&Machine>,
         plan: &Plan,
-        place: &Place,
         arbiters: &mut Vec<Arbiter>,
     ) -> Self {
         let mut lanes = Lanes { carriers: Vec::new(), copiers: Vec::new() };
@@ -139,8 +136,7 @@ impl Lanes {
                 // One to the host, one back: a bus carries both ways at a time.
                 for _ in 0..2 {
                     let arbiter = Arbiter::new();
-                    let place = place.clone();
-                    let start = move |_: &mut Context<Copier>| Copier::new(host, place);
+                    let start = move |_: &mut Context<Copier>| Copier::new(host);
                     lanes.copiers.push(Copier::start_in_arbiter(&arbiter.handle(), start));
                     arbiters.push(arbiter);
                 }

@@ -9,6 +9,8 @@ use kernels::cuda::{Buffer, Element, Gpu, View};
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {
     Host(Bytes),
+    /// Of the host as long as the GPU needs its memory for other things.
+    Parked(Bytes, Gpu),
     Gpu(Piece),
 }
 
@@ -53,7 +55,7 @@ impl Storage {
     /// Number of bytes.
     pub fn len(&self) -> usize {
         match self {
-            Storage::Host(bytes) => bytes.len(),
+            Storage::Host(bytes) | Storage::Parked(bytes, _) => bytes.len(),
             Storage::Gpu(piece) => piece.range.len(),
         }
     }
@@ -61,7 +63,7 @@ impl Storage {
     /// Where the bytes begin.
     pub fn address(&self) -> usize {
         match self {
-            Storage::Host(bytes) => bytes.as_ptr() as usize,
+            Storage::Host(bytes) | Storage::Parked(bytes, _) => bytes.as_ptr() as usize,
             Storage::Gpu(piece) => piece.view::<u8>().address() as usize,
         }
     }
@@ -74,6 +76,7 @@ impl Storage {
     pub fn slice(&self, range: Range<usize>) -> Self {
         match self {
             Storage::Host(bytes) => Storage::Host(bytes.slice(range)),
+            Storage::Parked(bytes, gpu) => Storage::Parked(bytes.slice(range), gpu.clone()),
             Storage::Gpu(piece) => Storage::Gpu(piece.slice(range)),
         }
     }
@@ -85,7 +88,7 @@ impl Storage {
     /// If they are a GPU's.
     pub fn host(&self) -> &Bytes {
         match self {
-            Storage::Host(bytes) => bytes,
+            Storage::Host(bytes) | Storage::Parked(bytes, _) => bytes,
             Storage::Gpu(_) => panic!("values of a GPU are read on the host without a copy"),
         }
     }
@@ -93,7 +96,7 @@ impl Storage {
     /// The GPU that they are on.
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
-            Storage::Host(_) => None,
+            Storage::Host(_) | Storage::Parked(..) => None,
             Storage::Gpu(piece) => Some(piece.gpu()),
         }
     }
@@ -105,8 +108,10 @@ impl Storage {
     /// If they are the host's.
     pub fn view<T: Element>(&self) -> View<'_, T> {
         match self {
-            Storage::Host(_) => panic!("values of the host are read on a GPU without a copy"),
             Storage::Gpu(piece) => piece.view(),
+            Storage::Host(_) | Storage::Parked(..) => {
+                panic!("values of the host are read on a GPU without a copy")
+            }
         }
     }
 }
