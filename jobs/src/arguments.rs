@@ -101,6 +101,9 @@ pub struct BenchArguments {
     /// Tokens of a sequence.
     #[arg(long, default_value_t = 256, conflicts_with = "generate")]
     pub context: usize,
+    /// Rate of products that MFU is a share of; left out: that of a known GPU, in BF16.
+    #[arg(long, value_name = "TFLOPS", value_parser = rate, conflicts_with = "generate")]
+    pub peak: Option<f64>,
     /// Write instead of training: new tokens per second over all texts, the likeliest each time,
     /// with fresh weights. Reading the prompts is not counted.
     #[arg(long)]
@@ -123,6 +126,12 @@ pub struct BenchArguments {
     /// New tokens of each text.
     #[arg(long, default_value = "64", requires = "generate")]
     pub new_tokens: NonZeroUsize,
+}
+
+/// A rate that something can be a share of.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if rate.is_finite() && 0.0 < rate { Ok(rate) } else { Err("expected more than zero".into()) }
 }
 
 /// What can be done.

@@ -105,6 +105,11 @@ pub fn told(place: &Place) -> String {
     }
 }
 
+/// Bytes that all ranks hold on their devices by the plan.
+pub fn planned(job: &Job, graph: &ModelGraph, plan: &Plan) -> u64 {
+    needed(job, graph, plan).0
+}
+
 /// Bytes that all ranks hold by the plan, and what calls take beside it.
 fn needed(job: &Job, graph: &ModelGraph, plan: &Plan) -> (u64, u64) {
     let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);

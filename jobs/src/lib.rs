@@ -23,6 +23,7 @@ pub mod measure;
 pub mod memory;
 mod overlay;
 mod parse;
+pub mod peak;
 pub mod phase;
 pub mod prepare;
 mod print;

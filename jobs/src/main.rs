@@ -198,8 +198,12 @@ fn measured(asked: BenchArguments, json: bool) -> Result<u8, Ended> {
         bench::storage(json);
         return Ok(0);
     }
-    let bench = if asked.parts { bench::parts } else { bench::bench };
-    Ok(bench(loaded.phase(), bench::Size { sequences, context, steps }, json)?)
+    let size = bench::Size { sequences, context, steps };
+    if asked.parts {
+        return Ok(bench::parts(loaded.phase(), size, json)?);
+    }
+    let peak = asked.peak.map(|tera| tera * 1e12);
+    Ok(bench::bench(loaded.phase(), size, peak, json)?)
 }
 
 /// Looks for plans.

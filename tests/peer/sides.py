@@ -100,7 +100,7 @@ class Torch:
         lines = [line.strip() for line in (self.said + rest).decode(errors="replace").splitlines()]
         errors = [line for line in lines if "Error" in line and not line.startswith("File")]
         text = (errors or lines or [f"ended with {self.process.returncode}"])[-1]
-        if "allocate memory" in text or "MemoryError" in text:
+        if any(word in text for word in ("allocate memory", "MemoryError", "out of memory")):
             return "out of memory"
         return text if len(text) <= 90 else text[:87] + "..."
 

@@ -1,4 +1,4 @@
-"""One way to train the stock transformers model on a processor, ready to be timed.
+"""One way to train the stock transformers model, ready to be timed.
 
 A configuration is a dictionary:
 
@@ -11,12 +11,15 @@ A configuration is a dictionary:
     attention   `attn_implementation` of transformers
     compile     whether forward and loss go through `torch.compile`
     optimizer   fused or foreach (torch.optim.AdamW), muonclip, muonclip-bf16 (iterates in BF16)
+    device      cpu or cuda, the processor if unsaid; muonclip is for the processor alone
+    microbatch  sequences that go through the model at a time; all of the step if unsaid
 """
 
 import time
 
 import torch
 from transformers import DeepseekV3ForCausalLM
+from transformers.integrations import moe
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -39,7 +42,7 @@ CLIP = 1.0
 RATE = 1e-3
 
 
-def load(folder, experts, attention):
+def load(folder, experts, attention, device):
     """The model in F32; its parameters lie in memory of their own, not in the file."""
     model = DeepseekV3ForCausalLM.from_pretrained(
         folder,
@@ -49,7 +52,7 @@ def load(folder, experts, attention):
     )
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
-    return model.train()
+    return model.to(device).train()
 
 
 def decoder_of(config):
@@ -112,14 +115,23 @@ def count(router, _inputs, outputs):
     router.load.copy_(torch.zeros_like(router.load).scatter_add_(0, chosen, ones))
 
 
+def grouped_in_bf16(rows, weight, offs):
+    """`grouped_mm` as autocast would have it, if it knew it: else experts would stay in F32."""
+    return torch.nn.functional.grouped_mm(rows.bfloat16(), weight.bfloat16(), offs=offs)
+
+
 class Training:
     """A model and its optimizer; `step` trains on tokens and targets `[sequences, context]`."""
 
     def __init__(self, about):
         self.way = about["way"]
+        self.device = about.get("device", "cpu")
+        self.microbatch = about.get("microbatch")
+        if self.way == "autocast" and self.device == "cuda":
+            moe._grouped_mm = grouped_in_bf16
         self.is_muon = about["optimizer"].startswith("muonclip")
         attention = about["attention"] + ("_with_logits" if self.is_muon else "")
-        self.model = load(about["model"], about["experts"], attention)
+        self.model = load(about["model"], about["experts"], attention, self.device)
         if self.way == "medium":
             torch.set_float32_matmul_precision("medium")
         self.masters = {p: p for p in self.model.parameters()}
@@ -147,14 +159,13 @@ class Training:
 
     def forward(self, tokens, targets):
         is_cast = self.way == "autocast"
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
+        with torch.autocast(self.device, torch.bfloat16, enabled=is_cast):
             logits = self.model(input_ids=tokens, use_cache=False).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     def step(self, tokens, targets, rate=RATE):
         """Trains one step; gives the loss before it."""
-        loss = self.loss(tokens, targets)
-        loss.backward()
+        loss = self.gradients(tokens, targets)
         if self.way == "pure":
             for parameter, master in self.masters.items():
                 master.grad = parameter.grad.float()
@@ -165,6 +176,16 @@ class Training:
         for parameter, master in self.masters.items():
             parameter.grad = master.grad = None
         return loss.item()
+
+    def gradients(self, tokens, targets):
+        """Forward and backward of the step, one microbatch after another; gives the mean loss."""
+        count, loss = len(tokens), 0.0
+        size = self.microbatch or count
+        for part, goal in zip(tokens.split(size), targets.split(size)):
+            of_part = self.loss(part, goal) * (len(part) / count)
+            of_part.backward()
+            loss += of_part.detach()
+        return loss
 
     def update(self, rate):
         if self.is_muon:
@@ -188,7 +209,9 @@ class Timed:
         register()
         self.training = Training(about)
         vocab = self.training.model.config.vocab_size
-        self.texts = random_steps(vocab, about["sequences"], about["context"])
+        device = self.training.device
+        steps = random_steps(vocab, about["sequences"], about["context"])
+        self.texts = [(tokens.to(device), targets.to(device)) for tokens, targets in steps]
         self.done = 0
 
     def run(self, request):
@@ -197,8 +220,20 @@ class Timed:
         while len(seconds) < request["steps"]:
             before = time.perf_counter()
             loss = self.training.step(*self.texts[self.done % 4])
+            self.wait()
             self.done += 1
             seconds.append(time.perf_counter() - before)
             if request["seconds"] < time.perf_counter() - begin:
                 break
-        return {"seconds": seconds, "loss": loss}
+        return {"seconds": seconds, "loss": loss} | self.memory()
+
+    def wait(self):
+        """Until the device has done what was asked of it, the update included."""
+        if self.training.device == "cuda":
+            torch.cuda.synchronize()
+
+    def memory(self):
+        """The most bytes of tensors on a GPU; the worker tells those of the process."""
+        if self.training.device != "cuda":
+            return {}
+        return {"memory": torch.cuda.max_memory_allocated()}

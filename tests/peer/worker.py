@@ -42,12 +42,13 @@ def limit_memory(size):
 
 def main():
     about = json.loads(sys.argv[1])
-    limit_memory(about["memory_limit"])
+    if about["memory_limit"] is not None:
+        limit_memory(about["memory_limit"])
     torch.set_num_threads(about["threads"])
     answers, sys.stdout = sys.stdout, sys.stderr
     thing = started(about)
     for line in sys.stdin:
-        answer = thing.run(json.loads(line)) | {"memory": memory()}
+        answer = {"memory": memory()} | thing.run(json.loads(line))
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -8,7 +8,8 @@ mod storage;
 
 use std::num::NonZeroUsize;
 
-use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch};
+use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch, price::flops_of_step};
+use ops::{DType, Place};
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::{
     device,
     exit::Failure,
     job::Job,
+    peak,
     phase::Phase,
     prepare,
     view::{
@@ -38,82 +40,152 @@ pub struct Size {
     pub steps: NonZeroUsize,
 }
 
+impl Size {
+    /// Tokens of a step.
+    fn tokens(self) -> usize {
+        self.sequences * self.context
+    }
+}
+
 /// Trains on random tokens and prints speed figures, medians over the steps.
+///
+/// `peak` is the rate of products, in operations a second, that MFU is a share of; left out, that
+/// of a GPU that is known, in BF16.
 ///
 /// # Errors
 ///
 /// A plan that does not fit, a failing actor.
-pub fn bench(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
-    let steps = size.steps.get();
-    let tokens = size.sequences * size.context;
-    let (job, reports) = (&phase.job, reports(phase, size)?);
-    let seconds = reports.median(|report| report.step_seconds);
-    let share = reports.median(|report| report.matmul_share);
-    let rate = tokens as f64 / seconds;
-    let memory = reports.median(|report| report.memory_bytes as f64) as usize;
+pub fn bench(phase: &Phase, size: Size, peak: Option<f64>, as_json: bool) -> Result<u8, Failure> {
+    let (job, measured) = (&phase.job, measured(phase, size)?);
+    let peak = peak.or_else(|| measured.known_peak(job));
     if as_json {
-        let answer = json!({
-            "schema": 1,
-            "job": job.name,
-            "tokens_per_second": rate,
-            "step_seconds": seconds,
-            "matmul_share": share,
-            "bubble": reports.median(|report| report.bubble),
-            "memory_bytes": memory,
-            "copy_wait_seconds": reports.median(|report| report.copy_wait_seconds),
-            "overlap": reports.overlap(),
-            "actors": reports.0.last().map(|report| &report.memory.actors),
-            "steps": steps,
-        });
-        println!("{answer}");
+        println!("{}", measured.json(job, size, peak));
     } else {
-        println!("{}: {} tokens/s", job.name, grouped(rate as u64));
-        println!(
-            "{seconds:.3} s for a step of {} tokens, median of {steps}",
-            grouped(tokens as u64)
-        );
-        println!("{:.0} % of the busy time in matrix products", 100.0 * share);
-        println!("{} held at most", bytes(memory));
-        reports.overlap().iter().flat_map(words::overlap).for_each(|line| println!("{line}"));
+        print!("{}", measured.text(job, size, peak));
     }
     Ok(0)
 }
 
 /// What was measured, step by step.
-struct Reports(Vec<StepReport>);
+struct Measured {
+    reports: Vec<StepReport>,
+    /// Operations of the model in a step.
+    flops: f64,
+    /// Where it was trained.
+    place: Place,
+    /// Bytes that all ranks hold by the plan.
+    planned: u64,
+}
 
-impl Reports {
+impl Measured {
     fn median(&self, of: fn(&StepReport) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.0.iter().map(of).collect();
+        let mut values: Vec<f64> = self.reports.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     }
 
+    fn seconds(&self) -> f64 {
+        self.median(|report| report.step_seconds)
+    }
+
+    /// Bytes that were held, with what lay on the host.
+    fn memory(&self) -> usize {
+        self.median(|report| report.memory_bytes as f64) as usize
+    }
+
     /// What travelled in all steps together, if anything did.
     fn overlap(&self) -> Option<Overlap> {
-        let overlaps: Option<Vec<Overlap>> = self.0.iter().map(|it| it.overlap.clone()).collect();
+        let overlaps: Option<Vec<Overlap>> =
+            self.reports.iter().map(|it| it.overlap.clone()).collect();
         overlaps.map(Overlap::sum)
+    }
+
+    /// What the GPU could do; nothing for the processor, in F32, or if nobody has told.
+    fn known_peak(&self, job: &Job) -> Option<f64> {
+        match &self.place {
+            Place::Gpu(gpu) if job.precision.dtype() == DType::Bf16 => {
+                peak::of(&gpu.device().found().name)
+            }
+            _ => None,
+        }
+    }
+
+    fn json(&self, job: &Job, size: Size, peak: Option<f64>) -> serde_json::Value {
+        let gpu = match &self.place {
+            Place::Host => None,
+            Place::Gpu(gpu) => Some(json!({
+                "name": gpu.device().found().name, "arena_bytes": gpu.arena().bytes(),
+            })),
+        };
+        json!({
+            "schema": 1,
+            "job": job.name,
+            "tokens_per_second": size.tokens() as f64 / self.seconds(),
+            "step_seconds": self.seconds(),
+            "model_flops": self.flops,
+            "peak_flops": peak,
+            "mfu": peak.map(|peak| self.flops / self.seconds() / peak),
+            "gpu": gpu,
+            "matmul_share": self.median(|report| report.matmul_share),
+            "bubble": self.median(|report| report.bubble),
+            "memory_bytes": self.memory(),
+            "planned_bytes": self.planned,
+            "copy_wait_seconds": self.median(|report| report.copy_wait_seconds),
+            "overlap": self.overlap(),
+            "actors": self.reports.last().map(|report| &report.memory.actors),
+            "steps": size.steps,
+        })
+    }
+
+    fn text(&self, job: &Job, size: Size, peak: Option<f64>) -> String {
+        let (seconds, tokens) = (self.seconds(), size.tokens());
+        let share = self.median(|report| report.matmul_share);
+        let mfu = peak.map_or(String::new(), |peak| {
+            let mfu = 100.0 * self.flops / seconds / peak;
+            format!(", MFU {mfu:.1} % of {:.0} TFLOP/s", peak / 1e12)
+        });
+        let mut lines = vec![
+            format!("{}: {} tokens/s", job.name, grouped((tokens as f64 / seconds) as u64)),
+            format!(
+                "{seconds:.3} s for a step of {} tokens, median of {}",
+                grouped(tokens as u64),
+                size.steps
+            ),
+            format!(
+                "{:.1} GFLOP of the model a step, {:.1} GFLOP/s{mfu}",
+                self.flops / 1e9,
+                self.flops / seconds / 1e9
+            ),
+            format!("{:.0} % of the busy time in matrix products", 100.0 * share),
+            format!("{} held at most", bytes(self.memory())),
+        ];
+        lines.extend(self.overlap().iter().flat_map(words::overlap));
+        lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
 /// Trains on random tokens, two steps to warm up and those that count.
-fn reports(phase: &Phase, size: Size) -> Result<Reports, Failure> {
+fn measured(phase: &Phase, size: Size) -> Result<Measured, Failure> {
     let job = &phase.job;
     let network = prepare::network(job)?;
     let plan = plan(job, &network.graph, size)?;
     device::fits(job, &network.graph, &plan)?;
+    let flops = flops_of_step(&network.graph, plan.batch);
+    let planned = device::planned(job, &network.graph, &plan);
     let vocab = prepare::vocabulary(&network.graph);
     let tokens = plan.batch.tokens();
     let feed = Recorded {
         steps: (0..4).map(|n| random_step(job.seed, n, tokens, vocab)).collect(),
         next: 0,
     };
-    let mut cluster = Cluster::start(prepare::setup(phase, network, plan, None)?, Box::new(feed))?;
+    let setup = prepare::setup(phase, network, plan, None)?;
+    let place = setup.place.clone();
+    let mut cluster = Cluster::start(setup, Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
     }
     let reports = (0..size.steps.get()).map(|_| cluster.step()).collect::<Result<_, _>>()?;
-    Ok(Reports(reports))
+    Ok(Measured { reports, flops, place, planned })
 }
 
 /// The job's plan for a batch of the given size.

@@ -83,7 +83,7 @@ pub fn parts(phase: &Phase, size: Size, as_json: bool) -> Result<u8, Failure> {
         part.floor /= cores as f64;
         part.measured /= cores as f64;
     }
-    let step = super::reports(phase, size)?.median(|report| report.step_seconds);
+    let step = super::measured(phase, size)?.seconds();
     print(job, &table, step, as_json);
     Ok(0)
 }
