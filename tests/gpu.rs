@@ -1,5 +1,5 @@
 //! The same jobs on a GPU: losses beside the processor's, equal bits under all plans, states that
-//! go on in either place, refusals.
+//! go on in either place, refusals; and the script for a machine that has one.
 //!
 //! Where there is no GPU, the program runs on the emulation of the driver (`kernels/tests/shim`).
 
@@ -133,4 +133,27 @@ fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
     let (code, text) = refused(&[("TROUPE_SHIM_MEMORY", "536900000")]).unwrap();
     assert_eq!(code, 13, "{text}");
     assert!(text.contains("training this model on the GPU needs about"), "{text}");
+}
+
+#[test]
+fn the_script_checks_plans_and_losses_and_fails_if_an_operator_does() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_troupe"), folder.path().join("troupe")).unwrap();
+    fs::copy("/bin/false", folder.path().join("on_gpu")).unwrap();
+    let mut command = Command::new("bash");
+    emulation.settle(&mut command);
+    command.env("PATH", "/usr/bin:/bin").env_remove("OUT").arg(root().join("tests/gpu.sh"));
+    let output = command.arg(folder.path()).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    for line in [
+        "| every kernel against the CPU | skipped | there is no troupe-gpu in ",
+        "| every operator against the CPU | FAILED | ",
+        "| equal bits of the plans of gpu.ron, F32 | passed | ",
+        "| losses of gpu.ron, F32 | passed | 4 losses, apart at most ",
+        "| speed | skipped | what is wrong need not be quick |",
+    ] {
+        assert!(out.contains(line), "{line} in\n{out}");
+    }
+    assert_eq!(output.status.code(), Some(1));
 }

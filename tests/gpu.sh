@@ -108,19 +108,21 @@ there() {
 losses() { sed -n 's/.*"loss":\([-0-9.e+]*\).*/\1/p' "$1/metrics.jsonl"; }
 
 # Trains on the GPU and on the CPU and says how far the losses are apart:
-# `compare JOB PRECISION STEPS EARLY LATE SETTING..`.
+# `compare JOB PRECISION STEPS EARLY LATE`.
 #
 # Rounding differs, so losses do: at first by no more than it, later as two runs with other random
 # numbers do, since a token that goes to another expert changes all that comes after. So each loss
 # of the first 20 steps is held against EARLY, relative to it, and the mean of the last 20 to LATE.
 compare() {
     local job=$1 precision=$2 steps=$3 early=$4 late=$5 device
-    shift 5
     for device in Gpu Cpu; do
         local dir=$out/losses-${job##*/}-$precision-$device
         rm -rf "$dir"
         bound "$troupe" run "$job" --plan one --quiet --data "$text" --dir "$dir" --set "device=$device" \
-            --set "precision=$precision" --set "stop=Steps($steps)" "$@" || return 1
+            --set "precision=$precision" --set "stop=Steps($steps)" > "$dir.log" 2>&1 || {
+            tail -n 5 "$dir.log"
+            return 1
+        }
         losses "$dir" > "$dir.txt"
     done
     local pair=$out/losses-${job##*/}-$precision

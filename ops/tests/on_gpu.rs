@@ -312,7 +312,10 @@ fn storage(bed: &mut Bed) {
             let after = gpu.event().unwrap();
             let back = stored.parked(Some(&after)).fetched();
             bed.close("FP8 from the host", &back.decode(), &truth, 0.0);
-            let parked = x.at(&bed.place).parked(Some(&after));
+            // The copy must not begin before the tensor is there.
+            let here = x.at(&bed.place);
+            let after = gpu.event().unwrap();
+            let parked = here.parked(Some(&after));
             bed.close("a copy on the host", &parked, &x, 0.0);
             bed.close("and back", &parked.fetched(), &x, 0.0);
         }

@@ -33,9 +33,6 @@ OFFLOADED = {"moe-2b": 6, "tiny": 6}
 WAYS = ("pure", "autocast")
 ATTENTIONS = ("sdpa", "eager")
 
-# `torch.compile` is tried on what comes within this factor of the best without it.
-WORTH_COMPILING = 2.0
-
 
 def name_of(about):
     """A configuration in words."""
@@ -123,11 +120,9 @@ class Match:
                     # Less at a time helps against nothing but a lack of memory.
                     if attempt(about | {"microbatch": microbatch}) or "memory" not in tried[-1][2]:
                         break
-        most = max(rate for rate, _, _ in tried)
-        if not self.options.no_compile:
-            for rate, about, _ in list(tried):
-                if 0.0 < rate and most < rate * WORTH_COMPILING:
-                    attempt(about | {"compile": True})
+        for rate, about, _ in list(tried):
+            if rate and not self.options.no_compile:
+                attempt(about | {"compile": True})
         most, best, _ = max(tried, key=lambda one: one[0])
         if most == 0.0:
             raise Refused("no configuration of PyTorch runs")
