@@ -12,34 +12,33 @@
 # files in FOLDER/text. All output is kept in OUT, FOLDER if unset; the table at the end is also in
 # gpu-summary.md. The status is 1 if anything failed; speed is measured only if all is right.
 #
-# LIMIT is the most seconds of one part, an hour if unset. CHECKS_ONLY=1 leaves out what is measured.
+# LIMIT is the most seconds of a program, an hour if unset; the comparison has limits of its own.
+# CHECKS_ONLY=1 leaves out what is measured.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 limit=${LIMIT:-3600}
 
-# Release builds of the programs, and what the script reads.
-gather() {
-    local manifest="$here/../Cargo.toml" to=$1 built
-    cargo build --release --manifest-path "$manifest" -p troupe-jobs --bin troupe
-    cargo build --release --manifest-path "$manifest" -p troupe-kernels --bin troupe-gpu
-    built=$(cargo test --release --manifest-path "$manifest" -p troupe-ops --test on_gpu --no-run \
-        2>&1 | tee /dev/stderr | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-    local release="${CARGO_TARGET_DIR:-$here/../target}/release"
+# Release builds of the programs, and what this script reads; Rust sources are the texts.
+gather() (
+    to=$1
+    cd "$here/.."
+    release=${CARGO_TARGET_DIR:-target}/release
+    cargo build --release -p troupe-jobs --bin troupe
+    cargo build --release -p troupe-kernels --bin troupe-gpu
+    on_gpu=$(cargo test --release -p troupe-ops --test on_gpu --no-run 2>&1 | tee /dev/stderr |
+        sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     mkdir -p "$to/text"
-    (cd "$here/.." && cp "$built" "$to/on_gpu")
-    cp "$release/troupe" "$release/troupe-gpu" "$here/gpu.sh" "$to"
-    cp -r "$here/jobs" "$here/peer" "$here/reference" "$to"
-    # Rust, as in the library's jobs: the sources of this program.
-    for crate in core kernels ops graphs runtime jobs; do
-        (cd "$here/.." && find "$crate" -name '*.rs' | while read -r file; do
-            cp "$file" "$to/text/${file//\//-}"
-        done)
+    cp "$on_gpu" "$to/on_gpu"
+    cp "$release/troupe" "$release/troupe-gpu" tests/gpu.sh "$to"
+    cp -r tests/jobs tests/peer tests/reference "$to"
+    find core kernels ops graphs runtime jobs -name '*.rs' | while read -r file; do
+        cp "$file" "$to/text/${file//\//-}"
     done
-}
+)
 
 if [ "${1:-}" = gather ]; then
-    mkdir -p "${2:?a folder}"
+    mkdir -p "${2:?a folder is missing}"
     gather "$(cd "$2" && pwd)"
     exit
 fi
@@ -233,8 +232,10 @@ beside_pytorch() {
     part "$name" training.txt "$python" "$peer/gpu.py" --troupe "$troupe" --to "$out"
 }
 
+timed() { bound "$troupe_gpu" time && echo "shares of the floors are below"; }
+
 speed() {
-    [ ! -x "$troupe_gpu" ] || part "kernels, timed" gpu-time.txt bound "$troupe_gpu" time
+    [ ! -x "$troupe_gpu" ] || part "kernels, timed" gpu-time.txt timed
     [ ! -x "$troupe" ] || beside_pytorch
 }
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import statistics
+from importlib.metadata import version
 
 from sides import Refused, Torch, Troupe
 from table import Report, gibibytes, grouped
@@ -174,7 +175,10 @@ def training(options, troupe, report):
         text = f"{name}: {size}, Troupe {microbatch} sequences at a time; with MuonClip it "
         tables.append((f"{text}reaches {grouped(muon)} tokens/s. PyTorch:", tried))
     report.title("Training, BF16, AdamW")
-    report.say(f"Medians of {options.pairs} alternating pairs of {options.steps} steps.")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    gpu = (found[0]["gpu"] or {"name": "the processor"})["name"]
+    text = f"{gpu}, {packages}; medians of {options.pairs} alternating pairs of {options.steps} "
+    report.say(f"{text}steps. The ratio is Troupe's rate over PyTorch's.")
     report.table(rows)
     for text, tried in tables:
         report.say(text)
@@ -201,7 +205,8 @@ def offload(options, troupe, report):
             found.append({"model": name, "plan": plan, "troupe": rate, "overlap": told["overlap"]})
     if found:
         report.title("Activations offloaded to the host")
-        report.say("Hidden is what was copied while a program computed, after the warm-up.")
+        text = "Hidden is what was copied while a program computed, after the warm-up; on a GPU a "
+        report.say(f"{text}program computes while it queues work, so it is the host's view.")
         report.table(rows)
     return found
 
@@ -235,6 +240,8 @@ def main():
     found["offload"] = offload(options, troupe, report)
     report.write(options.to / "gpu-training.md")
     (options.to / "gpu-training.json").write_text(json.dumps(found, indent=1) + "\n")
+    ratio = lambda one: f"{one['troupe'] / one['pytorch']:.2f} times PyTorch's with {one['model']}"
+    print("Troupe's rate is " + ", ".join(map(ratio, found["training"])))
 
 
 if __name__ == "__main__":
