@@ -235,6 +235,16 @@ impl<'a, T> ViewMut<'a, T> {
         ViewMut { at, len, buffer: PhantomData }
     }
 
+    /// Those before a place, and the others.
+    ///
+    /// # Panics
+    ///
+    /// If the place lies behind them.
+    pub fn split_at(self, place: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
+        let (at, len) = part_of(self.at, self.len, size_of::<T>(), place..self.len);
+        (ViewMut { len: place, ..self }, ViewMut { at, len, buffer: PhantomData })
+    }
+
     /// The same elements for as long as this is not used.
     pub fn again(&mut self) -> ViewMut<'_, T> {
         ViewMut { at: self.at, len: self.len, buffer: PhantomData }
