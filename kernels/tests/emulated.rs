@@ -1,4 +1,5 @@
-//! The device layer and every kernel on an emulation of the NVIDIA driver, NVRTC and cuBLASLt.
+//! The device layer, every kernel and messages on an emulation of the NVIDIA driver, NVRTC, cuBLASLt
+//! and NCCL.
 //!
 //! No GPU is involved: `shim/` compiles the CUDA sources as C++ and runs each block's threads as
 //! fibers, which ThreadSanitizer watches if asked to. So what is shown is what kernels mean, that
@@ -48,17 +49,20 @@ impl Emulation {
         }
         let _alone = ONE_BY_ONE.lock().unwrap();
         let mut hash = blake3::Hasher::new();
-        for file in ["shim.h", "block.h", "stream.h", "driver.cpp", "nvrtc.cpp", "cublaslt.cpp"] {
-            hash.update(&fs::read(shim().join(file)).unwrap());
+        let mut files: Vec<_> = fs::read_dir(shim()).unwrap().map(|f| f.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            hash.update(&fs::read(file).unwrap());
         }
         let name = format!("emulation-{kind:?}-{}", &hash.finalize().to_hex()[..16]);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let emulation = Emulation { kind, folder };
-        if !emulation.folder.join("libcublasLt.so").exists() {
+        if !emulation.folder.join("libnccl.so.2").exists() {
             fs::create_dir_all(&emulation.folder).unwrap();
             emulation.build("driver.cpp", "libcuda.so.1");
             emulation.build("nvrtc.cpp", "libnvrtc.so");
             emulation.build("cublaslt.cpp", "libcublasLt.so");
+            emulation.build("nccl.cpp", "libnccl.so.2");
         }
         Some(emulation)
     }
@@ -74,7 +78,7 @@ impl Emulation {
         command.arg(format!("-DSHIM_FOLDER=\"{}\"", shim().display()));
         command.arg(format!("-DSHIM_FLAGS=\"{flags}\""));
         command.arg(shim().join(source)).arg("-o").arg(self.folder.join(library)).arg("-ldl");
-        if library == "libcublasLt.so" {
+        if matches!(library, "libcublasLt.so" | "libnccl.so.2") {
             command.arg("-L").arg(&self.folder).arg("-l:libcuda.so.1");
         }
         let output = command.output().unwrap();
@@ -205,14 +209,98 @@ fn what_is_missing_is_said_in_a_sentence() {
     );
 }
 
+/// A run of the messages alone among so many devices, whose limit is short if something is amiss.
+fn messages(emulation: &Emulation, devices: &str, settings: &[(&str, &str)]) -> Output {
+    let seed = fresh_seed();
+    let limit = if settings.is_empty() { "60000" } else { "1000" };
+    let settings = [&[("TROUPE_SHIM_DEVICES", devices)], settings].concat();
+    emulation.run(&["messages", &seed, limit], &settings)
+}
+
+#[test]
+fn messages_arrive_among_any_number_of_devices() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    for devices in ["1", "2", "3", "4"] {
+        let output = messages(&emulation, devices, &[]);
+        outputs(&output);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(out.contains(&format!("messages by NCCL 2.30.0\n{devices} GPUs\n")), "{out}");
+    }
+}
+
+#[test]
+fn messages_do_not_race_with_what_stands_before_and_behind_them() {
+    let Some(watched) = Emulation::new(Kind::Watched) else { return };
+    outputs(&messages(&watched, "3", &[]));
+}
+
+/// A rank that is missing, silent, cut off or refused ends the others in time, with a sentence.
+#[test]
+fn faulty_ranks_are_errors_within_the_limit() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let of_rank = |rank: usize, action: &str| {
+        format!("{action} failed on rank {rank} of 3, which left its communicator: ")
+    };
+    let late = |action: &str| {
+        format!(
+            "{action} took longer than 1s on rank 0 of 3, which left its communicator; a rank may \
+             have ended, or not asked for its part"
+        )
+    };
+    let (waiting, message) = ("waiting for messages", "a message");
+    let broken = "remote process exited or there was a network error, the connection was closed by \
+                  the other side";
+    for (fault, expected) in [
+        ("absent=1", late("joining a communicator")),
+        ("silent=2", late(waiting)),
+        ("broken=1", of_rank(1, waiting) + broken),
+        ("refusing=2", of_rank(2, message) + "unhandled system error, no buffer space available"),
+    ] {
+        let start = Instant::now();
+        check_refusal(&messages(&emulation, "3", &[("TROUPE_SHIM_FAULT", fault)]), &expected);
+        assert!(start.elapsed() < Duration::from_secs(6), "{fault}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn without_nccl_a_check_goes_on_and_a_damaged_one_is_an_error() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let folder = emulation.folder.join("no-nccl");
+    fs::create_dir_all(&folder).unwrap();
+    for library in ["libcuda.so.1", "libnvrtc.so", "libcublasLt.so"] {
+        fs::copy(emulation.folder.join(library), folder.join(library)).unwrap();
+    }
+    let path = ("LD_LIBRARY_PATH", folder.to_str().unwrap());
+    let output = messages(&emulation, "2", &[path]);
+    outputs(&output);
+    let text = "messages are not checked: NCCL was not found; `pip install nvidia-nccl-cu13` brings \
+                it, and its folder has to be on LD_LIBRARY_PATH";
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(out.contains(text), "{out}");
+    check_refusal(
+        &messages(&emulation, "2", &[("TROUPE_SHIM_NCCL", "21602")]),
+        "NCCL cannot be used, install it anew: it is 2.16.2, expected 2.18 or newer",
+    );
+    let half = "extern \"C\" int ncclGetVersion(int* v) { *v = 23000; return 0; }";
+    library_of(&folder, half, "libnccl.so.2");
+    check_refusal(
+        &messages(&emulation, "2", &[path]),
+        "NCCL cannot be used, install it anew: it lacks ncclGetUniqueId",
+    );
+}
+
 /// A library of the driver's name with some of its functions, as in a damaged installation.
 fn half_a_driver(folder: &Path, functions: &str) -> PathBuf {
-    fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("driver.cpp"), format!("extern \"C\" {{ {functions} }}")).unwrap();
-    let mut command = Command::new("g++");
-    command.args(["-shared", "-fPIC", "driver.cpp", "-o", "libcuda.so.1"]).current_dir(folder);
-    assert!(command.status().unwrap().success());
+    library_of(folder, &format!("extern \"C\" {{ {functions} }}"), "libcuda.so.1");
     folder.to_path_buf()
+}
+
+fn library_of(folder: &Path, source: &str, library: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("library.cpp"), source).unwrap();
+    let mut command = Command::new("g++");
+    command.args(["-shared", "-fPIC", "library.cpp", "-o", library]).current_dir(folder);
+    assert!(command.status().unwrap().success());
 }
 
 #[test]

@@ -58,7 +58,9 @@ struct Communicator {
     int rank, device;
     int error = SUCCESS;
     std::string text = "";
-    bool is_out = false, is_finishing = false, was_asked = true;
+    bool is_out = false, is_finishing = false;
+    // Whether nobody has looked since the last call, and whether somebody has seen it done.
+    bool is_fresh = true, was_ready = false;
     size_t rounds = 0, groups = 0, open = 0;
     // What is not queued yet, since a connection is missing.
     std::deque<Batch> waiting = {};
@@ -211,6 +213,7 @@ static void run(Communicator* own, const std::vector<PartPtr>& parts, bool is_br
     std::unique_lock<std::mutex> held(lock);
     if (is_broken) {
         // The work ends, as a kernel does that NCCL breaks off, and nothing has arrived.
+        changed.wait(held, [&] { return own->was_ready || own->is_out; });
         fail(own, REMOTE_ERROR, "the connection was closed by the other side");
         return;
     }
@@ -253,7 +256,7 @@ static int flush() {
     std::map<std::pair<Communicator*, Stream*>, Batch> batches;
     for (auto& [stream, part] : asked) {
         post(part);
-        part->owner->was_asked = true;
+        part->owner->is_fresh = true, part->owner->was_ready = false;
         Batch& batch = batches[{part->owner, stream}];
         batch.stream = stream;
         batch.parts.push_back(part);

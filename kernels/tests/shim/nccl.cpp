@@ -35,7 +35,7 @@ static int take(Part part, Stream* stream, size_t read, size_t written) {
     Communicator* own = part.owner;
     if (own->is_out) return refused(own, INVALID_ARGUMENT, "a call on a rank that has left");
     if (own->error != SUCCESS) return refused(own, own->error, own->text);
-    if (own->was_asked || state_of(own) != SUCCESS || own->is_finishing) {
+    if (own->is_fresh || state_of(own) != SUCCESS || own->is_finishing) {
         return refused(own, INVALID_ARGUMENT, "a call on a communicator that was not ready");
     }
     if (part.peer < 0 || part.peer >= (int)own->world->members.size()) {
@@ -139,15 +139,16 @@ API int ncclCommGetAsyncError(Communicator* own, int* state) {
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out) return INVALID_ARGUMENT;
     // At first everything is under way, however quick it is.
-    *state = own->was_asked && own->error == SUCCESS ? (int)IN_PROGRESS : state_of(own);
-    own->was_asked = false;
+    *state = own->is_fresh && own->error == SUCCESS ? (int)IN_PROGRESS : state_of(own);
+    own->is_fresh = false, own->was_ready = *state == SUCCESS;
+    changed.notify_all();
     return SUCCESS;
 }
 
 API int ncclCommFinalize(Communicator* own) {
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out || own->is_finishing || state_of(own) != SUCCESS) return INVALID_ARGUMENT;
-    own->is_finishing = own->was_asked = true;
+    own->is_finishing = own->is_fresh = true, own->was_ready = false;
     ++own->world->finishing;
     return IN_PROGRESS;
 }

@@ -145,6 +145,12 @@ impl Communicator {
         Ok(all)
     }
 
+    /// The same rank with another limit from now on: joining may take longer than a message.
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Its number in the communicator.
     pub fn rank(&self) -> usize {
         self.rank
