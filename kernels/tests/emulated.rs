@@ -85,6 +85,16 @@ impl Emulation {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// A folder with some of the libraries.
+    fn part(&self, name: &str, libraries: &[&str]) -> PathBuf {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for library in libraries {
+            fs::copy(self.folder.join(library), folder.join(library)).unwrap();
+        }
+        folder
+    }
+
     /// Runs `troupe-gpu` on the emulation.
     fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
         let mut command = troupe_gpu(arguments);
@@ -199,9 +209,7 @@ fn what_is_missing_is_said_in_a_sentence() {
         &refusal("TROUPE_SHIM_MEMORY", "1048576"),
         "the GPU has 1048576 of 1048576 bytes free, 201326592 were asked for",
     );
-    let alone = emulation.folder.join("alone");
-    fs::create_dir_all(&alone).unwrap();
-    fs::copy(emulation.folder.join("libcuda.so.1"), alone.join("libcuda.so.1")).unwrap();
+    let alone = emulation.part("alone", &["libcuda.so.1"]);
     check_refusal(
         &refusal("LD_LIBRARY_PATH", alone.to_str().unwrap()),
         "NVRTC was not found; `pip install nvidia-cuda-nvrtc` brings it, and its folder has to be \
@@ -265,13 +273,10 @@ fn faulty_ranks_are_errors_within_the_limit() {
 #[test]
 fn without_nccl_a_check_goes_on_and_a_damaged_one_is_an_error() {
     let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
-    let folder = emulation.folder.join("no-nccl");
-    fs::create_dir_all(&folder).unwrap();
-    for library in ["libcuda.so.1", "libnvrtc.so", "libcublasLt.so"] {
-        fs::copy(emulation.folder.join(library), folder.join(library)).unwrap();
-    }
-    let path = ("LD_LIBRARY_PATH", folder.to_str().unwrap());
-    let output = messages(&emulation, "2", &[path]);
+    let others = ["libcuda.so.1", "libnvrtc.so", "libcublasLt.so"];
+    let folder = emulation.part("no-nccl", &others);
+    let path = |folder: &Path| folder.display().to_string();
+    let output = messages(&emulation, "2", &[("LD_LIBRARY_PATH", &path(&folder))]);
     outputs(&output);
     let text = "messages are not checked: NCCL was not found; `pip install nvidia-nccl-cu13` brings \
                 it, and its folder has to be on LD_LIBRARY_PATH";
@@ -281,10 +286,11 @@ fn without_nccl_a_check_goes_on_and_a_damaged_one_is_an_error() {
         &messages(&emulation, "2", &[("TROUPE_SHIM_NCCL", "21602")]),
         "NCCL cannot be used, install it anew: it is 2.16.2, expected 2.18 or newer",
     );
+    let folder = emulation.part("half-a-nccl", &others);
     let half = "extern \"C\" int ncclGetVersion(int* v) { *v = 23000; return 0; }";
     library_of(&folder, half, "libnccl.so.2");
     check_refusal(
-        &messages(&emulation, "2", &[path]),
+        &messages(&emulation, "2", &[("LD_LIBRARY_PATH", &path(&folder))]),
         "NCCL cannot be used, install it anew: it lacks ncclGetUniqueId",
     );
 }

@@ -123,7 +123,7 @@ pub fn libraries() -> [Library; 3] {
         Library { name: "cuBLASLt", purpose: "multiplies matrices", version: cublaslt_version() },
         Library {
             name: "NCCL",
-            purpose: "carries messages between GPUs; one GPU needs none",
+            purpose: "carries messages between GPUs, and one alone needs none",
             version: nccl::version(),
         },
     ]
