@@ -220,7 +220,7 @@ fn what_is_missing_is_said_in_a_sentence() {
 /// A run of the messages alone among so many devices, whose limit is short if something is amiss.
 fn messages(emulation: &Emulation, devices: &str, settings: &[(&str, &str)]) -> Output {
     let seed = fresh_seed();
-    let limit = if settings.is_empty() { "60000" } else { "1000" };
+    let limit = if settings.is_empty() { "60000" } else { "3000" };
     let settings = [&[("TROUPE_SHIM_DEVICES", devices)], settings].concat();
     emulation.run(&["messages", &seed, limit], &settings)
 }
@@ -251,7 +251,7 @@ fn faulty_ranks_are_errors_within_the_limit() {
     };
     let late = |action: &str| {
         format!(
-            "{action} took longer than 1s on rank 0 of 3, which left its communicator; a rank may \
+            "{action} took longer than 3s on rank 0 of 3, which left its communicator; a rank may \
              have ended, or not asked for its part"
         )
     };
@@ -266,7 +266,7 @@ fn faulty_ranks_are_errors_within_the_limit() {
     ] {
         let start = Instant::now();
         check_refusal(&messages(&emulation, "3", &[("TROUPE_SHIM_FAULT", fault)]), &expected);
-        assert!(start.elapsed() < Duration::from_secs(6), "{fault}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(30), "{fault}: {:?}", start.elapsed());
     }
 }
 

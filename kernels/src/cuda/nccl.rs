@@ -8,7 +8,8 @@
 //! Messages are queued on a [`Stream`], as kernels are, and a stream stops at a message until the
 //! other side has come to it. So what is received may be read behind an [`Event`], which has to be
 //! waited for by [`Communicator::wait`]: [`Event::wait`] and [`Stream::wait`] know no limit. Two
-//! ranks that each send before they receive stop for ever; messages of one [`group`] go on together.
+//! ranks that each send before they receive wait for each other; messages of one [`group`] go on
+//! together.
 //!
 //! [`Event`]: super::Event
 //! [`Event::wait`]: super::Event::wait
@@ -18,12 +19,14 @@
 mod communicator;
 mod exchange;
 mod group;
+mod join;
 mod library;
 
 pub use self::{
-    communicator::{Communicator, UniqueId, finish},
+    communicator::{Communicator, finish},
     exchange::{Exchanged, Rows},
     group::{Group, group},
+    join::UniqueId,
 };
 use super::DeviceError;
 

@@ -160,7 +160,6 @@ fn send_round<T: Element>(
         nccl::group(|group| {
             group.send(&seat.communicator, stream, own.view(), behind);
             group.receive(&seat.communicator, stream, other.view_mut(), before);
-            Ok(())
         })?;
         seat.down(&other)
     })
@@ -229,8 +228,8 @@ fn pairs(bed: &mut Bed, seats: &mut [Seat]) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// For each rank, its counts for each rank: of pairs, a third have no row, a third have one, and the
-/// others many.
+/// For each rank, its counts for each rank: a third of the pairs have no row, a third have one, and
+/// the others many.
 fn random_counts(bed: &mut Bed, ranks: usize) -> Vec<Vec<i32>> {
     let shift = bed.below(1, 3)[0] as usize;
     let mut of_pair = |pair: usize| match (pair + shift) % 3 {
@@ -341,7 +340,6 @@ fn one_thread(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), 
             group.receive(&seat.communicator, stream, other.view_mut(), before);
             group.send(&seat.communicator, stream, own.view(), behind);
         }
-        Ok(())
     })?;
     let outputs = seats.iter().zip(&others).map(|(seat, other)| seat.down(other));
     let outputs: Vec<_> = outputs.collect::<Result<_, _>>()?;

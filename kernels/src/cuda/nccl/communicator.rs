@@ -1,61 +1,23 @@
-//! One rank's place in a communicator: how it joins, waits, fails and leaves.
+//! One rank's place in a communicator: how it waits, fails and leaves.
 
 use std::{
     cell::RefCell,
-    sync::{
-        atomic::{AtomicPtr, Ordering},
-        mpsc,
-    },
+    sync::{atomic::AtomicPtr, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use cudarc::nccl::sys::{ncclComm, ncclComm_t, ncclConfig_t, ncclUniqueId};
+use cudarc::nccl::sys::ncclComm_t;
 
 use super::{
     super::{Device, DeviceError, Event},
-    library::{Functions, IN_PROGRESS, SUCCESS, Status, functions},
+    library::{IN_PROGRESS, SUCCESS, Status, functions},
 };
 
-/// How often a wait looks without a pause; afterwards it looks every [`PAUSE`].
+/// How often a wait looks without a pause; afterwards it looks every [`PAUSE`]. NCCL has no other
+/// way to learn of an error.
 const EAGER_LOOKS: u32 = 2_000;
 const PAUSE: Duration = Duration::from_micros(100);
-
-/// What the ranks of a communicator know each other by; one of them makes it and tells the others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct UniqueId {
-    bytes: [u8; 128],
-}
-
-impl UniqueId {
-    /// One that no other communicator has.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError::NoLibrary`] without NCCL, [`DeviceError::Driver`] if it finds no network
-    /// interface.
-    pub fn new() -> Result<Self, DeviceError> {
-        let functions = functions()?;
-        let mut id = ncclUniqueId { internal: [0; 128] };
-        // SAFETY: the pointer is that of an id.
-        let status = unsafe { (functions.unique_id)(&mut id) };
-        if status != SUCCESS {
-            let cause = functions.text(status, std::ptr::null_mut());
-            return Err(DeviceError::Driver { action: "making an id for NCCL", cause });
-        }
-        Ok(UniqueId { bytes: id.internal.map(|byte| byte as u8) })
-    }
-
-    /// As another rank told it.
-    pub fn from_bytes(bytes: [u8; 128]) -> Self {
-        UniqueId { bytes }
-    }
-
-    /// To tell other ranks.
-    pub fn bytes(&self) -> [u8; 128] {
-        self.bytes
-    }
-}
 
 /// One rank among others; one thread at a time uses it.
 #[derive(Debug)]
@@ -75,74 +37,14 @@ pub struct Communicator {
 unsafe impl Send for Communicator {}
 
 impl Communicator {
-    /// A communicator of these devices, whose ranks are numbered in their order, in this process.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError::NoLibrary`] without NCCL, [`DeviceError::Message`] with what it says.
-    pub fn of_devices(devices: &[Device], limit: Duration) -> Result<Vec<Self>, DeviceError> {
-        let members: Vec<_> = devices.iter().cloned().enumerate().collect();
-        Self::join_all(&members, devices.len(), &UniqueId::new()?, limit)
-    }
-
-    /// One rank, when all others have joined, each in a thread or a process of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError::NoLibrary`] without NCCL, [`DeviceError::Message`] with what it says,
-    /// [`DeviceError::Late`] if the others have not joined within `limit`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such rank.
-    pub fn join(
-        device: &Device,
-        id: &UniqueId,
-        rank: usize,
-        ranks: usize,
+    pub(super) fn new(
+        handle: ncclComm_t,
+        device: Device,
+        (rank, ranks): (usize, usize),
         limit: Duration,
-    ) -> Result<Self, DeviceError> {
-        let joined = Self::join_all(&[(rank, device.clone())], ranks, id, limit)?;
-        Ok(joined.into_iter().next().expect("one has joined"))
-    }
-
-    /// The ranks of one thread, each with its device, when all others have joined. No two ranks of
-    /// a communicator may have the same device.
-    ///
-    /// # Errors
-    ///
-    /// As [`Communicator::join`].
-    ///
-    /// # Panics
-    ///
-    /// If there is no such rank.
-    pub fn join_all(
-        members: &[(usize, Device)],
-        ranks: usize,
-        id: &UniqueId,
-        limit: Duration,
-    ) -> Result<Vec<Self>, DeviceError> {
-        assert!(members.iter().all(|(rank, _)| *rank < ranks), "a rank of {ranks}");
-        let functions = functions()?;
-        // NCCL may write there until a rank has left, which no wait of ours is sure to see; so
-        // these eight bytes of each rank stay for ever.
-        let slots: Vec<AtomicPtr<ncclComm>> =
-            members.iter().map(|_| AtomicPtr::default()).collect();
-        let slots = &*slots.leak();
-        let asked = ask_to_join(functions, members, slots, ranks, id);
-        let member = |((rank, device), slot): (&(usize, Device), &AtomicPtr<ncclComm>)| Self {
-            handle: slot.load(Ordering::Acquire),
-            device: device.clone(),
-            rank: *rank,
-            ranks,
-            limit,
-            failure: RefCell::new(None),
-            is_finished: false,
-        };
-        let all: Vec<Self> = members.iter().zip(slots).map(member).collect();
-        let members: Vec<&Self> = all.iter().collect();
-        settle_all(&members, "joining a communicator", asked)?;
-        Ok(all)
+    ) -> Self {
+        let failure = RefCell::new(None);
+        Communicator { handle, device, rank, ranks, limit, failure, is_finished: false }
     }
 
     /// The same rank with another limit from now on: joining may take longer than a message.
@@ -170,9 +72,9 @@ impl Communicator {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Message`] with what broke a message off, [`DeviceError::Late`] if the event is
-    /// not reached in time; this rank has then left the communicator, and the stream goes on.
-    /// Others only notice by a limit of their own.
+    /// [`DeviceError::Message`] with what broke a message off, [`DeviceError::Late`] if the event
+    /// is not reached in time; this rank has then left the communicator, which may take as long
+    /// again, and the stream goes on. Others only notice by a limit of their own.
     pub fn wait(&self, event: &Event) -> Result<(), DeviceError> {
         const ACTION: &str = "waiting for messages";
         self.usable()?;
@@ -239,62 +141,6 @@ impl Drop for Communicator {
     }
 }
 
-/// Asks NCCL to let ranks join, and leaves what they are called by in `slots`.
-fn ask_to_join(
-    functions: &Functions,
-    members: &[(usize, Device)],
-    slots: &'static [AtomicPtr<ncclComm>],
-    ranks: usize,
-    id: &UniqueId,
-) -> Status {
-    let mut config = without_blocking();
-    let id = ncclUniqueId { internal: id.bytes.map(|byte| byte as _) };
-    // SAFETY: nothing is handed over.
-    let mut status = unsafe { (functions.group_start)() };
-    for ((rank, device), slot) in members.iter().zip(slots) {
-        // NCCL takes the device whose context is the thread's.
-        if status == SUCCESS && device.bind().is_ok() {
-            let (rank, ranks) = (*rank as i32, ranks as i32);
-            // SAFETY: the slot stays for ever, and the configuration is copied.
-            status = unsafe { (functions.join)(slot.as_ptr(), ranks, id, rank, &mut config) };
-        }
-        if status == IN_PROGRESS {
-            status = SUCCESS;
-        }
-    }
-    // SAFETY: the group was begun, and ends whatever happened in it.
-    let ended = unsafe { (functions.group_end)() };
-    if status == SUCCESS { ended } else { status }
-}
-
-/// NCCL's usual configuration, but for calls that return at once.
-fn without_blocking() -> ncclConfig_t {
-    const MAGIC: u32 = 0xcafe_beef;
-    const UNSET: i32 = i32::MIN;
-    ncclConfig_t {
-        size: size_of::<ncclConfig_t>(),
-        magic: MAGIC,
-        version: 23_000,
-        blocking: 0,
-        cgaClusterSize: UNSET,
-        minCTAs: UNSET,
-        maxCTAs: UNSET,
-        netName: std::ptr::null(),
-        splitShare: UNSET,
-        trafficClass: UNSET,
-        commName: std::ptr::null(),
-        collnetEnable: UNSET,
-        CTAPolicy: UNSET,
-        shrinkShare: UNSET,
-        nvlsCTAs: UNSET,
-        nChannelsPerNetPeer: UNSET,
-        nvlinkCentricSched: UNSET,
-        graphUsageMode: UNSET,
-        numRmaCtx: UNSET,
-        maxP2pPeers: UNSET,
-    }
-}
-
 /// Waits until NCCL has done what it answered `asked` to; all leave if it cannot.
 pub(super) fn settle_all(
     members: &[&Communicator],
@@ -324,7 +170,8 @@ pub(super) fn settle_all(
 ///
 /// [`DeviceError::Message`] with what went wrong, [`DeviceError::Late`] if the others do not leave.
 pub fn finish(mut members: Vec<Communicator>) -> Result<(), DeviceError> {
-    members.iter().try_for_each(Communicator::usable)?;
+    let all: Vec<&Communicator> = members.iter().collect();
+    all.iter().try_for_each(|member| member.usable()).map_err(|error| leave(&all, error))?;
     let functions = functions()?;
     let mut status = SUCCESS;
     for member in &members {
@@ -332,7 +179,7 @@ pub fn finish(mut members: Vec<Communicator>) -> Result<(), DeviceError> {
         let asked = unsafe { (functions.finalize)(member.handle) };
         status = if matches!(asked, SUCCESS | IN_PROGRESS) { status } else { asked };
     }
-    settle_all(&members.iter().collect::<Vec<_>>(), "finishing a communicator", status)?;
+    settle_all(&all, "finishing a communicator", status)?;
     for member in &mut members {
         member.is_finished = true;
         // SAFETY: NCCL has finished with it, and nobody uses the handle again.

@@ -82,10 +82,7 @@ impl Communicator {
         from: View<'_, T>,
         to: ViewMut<'_, T>,
     ) -> Result<(), DeviceError> {
-        super::group(|group| {
-            group.exchange_rows(self, stream, shape, from, to);
-            Ok(())
-        })
+        super::group(|group| group.exchange_rows(self, stream, shape, from, to))
     }
 
     /// Sends each rank its share of `counts`, and waits until all of theirs are on the host.

@@ -50,14 +50,12 @@ enum What {
 ///
 /// # Errors
 ///
-/// What `calls` returns, with nothing asked for; [`DeviceError::Message`] with what NCCL says,
-/// [`DeviceError::Late`] if a connection takes longer than the limit: all ranks of the group have
-/// then left their communicators. The first error of a rank, if it has left before.
-pub fn group<'a>(
-    calls: impl FnOnce(&mut Group<'a>) -> Result<(), DeviceError>,
-) -> Result<(), DeviceError> {
+/// [`DeviceError::Message`] with what NCCL says, [`DeviceError::Late`] if a connection takes longer
+/// than the limit: all ranks of the group have then left their communicators. The first error of a
+/// rank, if it has left before.
+pub fn group<'a>(calls: impl FnOnce(&mut Group<'a>)) -> Result<(), DeviceError> {
     let mut group = Group::default();
-    calls(&mut group)?;
+    calls(&mut group);
     group.ask()
 }
 
@@ -215,9 +213,7 @@ impl Communicator {
         from: View<'_, T>,
         peer: usize,
     ) -> Result<(), DeviceError> {
-        let mut group = Group::default();
-        group.send(self, stream, from, peer);
-        group.ask()
+        group(|group| group.send(self, stream, from, peer))
     }
 
     /// Receives as many elements as another rank sends; see [`group`].
@@ -235,9 +231,7 @@ impl Communicator {
         to: ViewMut<'_, T>,
         peer: usize,
     ) -> Result<(), DeviceError> {
-        let mut group = Group::default();
-        group.receive(self, stream, to, peer);
-        group.ask()
+        group(|group| group.receive(self, stream, to, peer))
     }
 
     /// Hands every rank the elements of all; see [`Group::all_gather`].
@@ -255,9 +249,7 @@ impl Communicator {
         from: View<'_, T>,
         to: ViewMut<'_, T>,
     ) -> Result<(), DeviceError> {
-        let mut group = Group::default();
-        group.all_gather(self, stream, from, to);
-        group.ask()
+        group(|group| group.all_gather(self, stream, from, to))
     }
 
     /// Adds up the elements of all ranks in NCCL's order; see [`Group::reduce_scatter`].
@@ -275,9 +267,7 @@ impl Communicator {
         from: View<'_, f32>,
         to: ViewMut<'_, f32>,
     ) -> Result<(), DeviceError> {
-        let mut group = Group::default();
-        group.reduce_scatter(self, stream, from, to);
-        group.ask()
+        group(|group| group.reduce_scatter(self, stream, from, to))
     }
 }
 

@@ -26,6 +26,7 @@ const OLDEST: c_int = 21_800;
 pub(super) type Status = u32;
 
 pub(super) const SUCCESS: Status = ncclResult_t::ncclSuccess as Status;
+pub(super) const CUDA_ERROR: Status = ncclResult_t::ncclUnhandledCudaError as Status;
 pub(super) const IN_PROGRESS: Status = ncclResult_t::ncclInProgress as Status;
 
 /// Numbers of formats and of sums, for the same reason.
