@@ -4,9 +4,10 @@
 #   tests/gpu.sh [FOLDER]
 #
 # The machine needs an NVIDIA driver for CUDA 12.8 or newer, NVRTC and cuBLASLt (of a CUDA toolkit,
-# or `pip install nvidia-cuda-nvrtc nvidia-cublas`, found below), and no Rust: `troupe-gpu` is taken
-# from FOLDER, or from beside this script, or from target/release, or else built there. The full
-# output is kept in FOLDER, or in OUT where that is set.
+# or `pip install nvidia-cuda-nvrtc nvidia-cublas`, found below), NCCL if messages between GPUs are
+# to be checked (`nvidia-nccl-cu13`), and no Rust: `troupe-gpu` is taken from FOLDER, or from beside
+# this script, or from target/release, or else built there. The full output is kept in FOLDER, or in
+# OUT where that is set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here}

@@ -276,16 +276,14 @@ impl<'a, T> ViewMut<'a, T> {
         ViewMut { at, len, buffer: PhantomData }
     }
 
-    /// Those before an element, and the others.
+    /// Those before a place, and the others.
     ///
     /// # Panics
     ///
-    /// If there are fewer before it.
-    pub fn split(self, at: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
-        let (first, before) = part_of(self.at, self.len, size_of::<T>(), 0..at);
-        let (second, after) = part_of(self.at, self.len, size_of::<T>(), at..self.len);
-        let view = |at, len| ViewMut { at, len, buffer: PhantomData };
-        (view(first, before), view(second, after))
+    /// If the place lies behind them.
+    pub fn split_at(self, place: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
+        let (at, len) = part_of(self.at, self.len, size_of::<T>(), place..self.len);
+        (ViewMut { len: place, ..self }, ViewMut { at, len, buffer: PhantomData })
     }
 
     /// The same elements for as long as this is not used.
