@@ -155,7 +155,7 @@ fn messages_arrive_among_any_number_of_devices() {
         let output = messages(&emulation, devices, &[]);
         outputs(&output);
         let out = String::from_utf8_lossy(&output.stdout);
-        assert!(out.contains(&format!("messages by NCCL 2.30.0\n{devices} GPUs\n")), "{out}");
+        assert!(out.contains(&format!("messages by NCCL 2.30.0\nranks: {devices}\n")), "{out}");
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It needs the driver, NVRTC and cuBLASLt, NCCL for messages between GPUs, which are left out
 //! without it, and no Rust: build it elsewhere and carry it over, or let `tests/gpu.sh` do so. On
-//! the emulation of the driver (`kernels/tests/shim`) `check` runs as well; `time` would say nothing
-//! there.
+//! the emulation of the driver (`kernels/tests/shim`) `check` runs as well; `time` would say
+//! nothing there.
 
 mod attention;
 mod bed;

@@ -42,7 +42,7 @@ pub fn all(bed: &mut Bed, limit: Duration) -> Result<(), DeviceError> {
         other => println!("messages by {} {}", library.name, other?),
     }
     let devices = devices(bed)?;
-    println!("{} GPUs", devices.len());
+    println!("ranks: {}", devices.len());
     let mut seats = joined(&devices, limit)?;
     round::<f32>(bed, &mut seats)?;
     round::<bf16>(bed, &mut seats)?;

@@ -25,13 +25,24 @@ pub fn all(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), Dev
     Ok(())
 }
 
-/// Two ranks that wait no longer than they have to.
-fn pair(devices: &[Device], limit: Duration) -> Result<[Seat; 2], DeviceError> {
-    let mut seats = joined(&devices[..2], limit)?.into_iter().map(|seat| {
+/// Two ranks that wait no longer than they have to; connections take longer than messages.
+fn pair(devices: &[Device], limit: Duration, is_connected: bool) -> Result<[Seat; 2], DeviceError> {
+    let mut seats = joined(&devices[..2], limit)?;
+    if is_connected {
+        on_all(&mut seats, |seat| {
+            let (mut buffer, stream) = (seat.up(&[0.5; 9])?, &seat.streams.communication);
+            match seat.rank() {
+                0 => seat.communicator.receive(stream, buffer.view_mut(), 1)?,
+                _ => seat.communicator.send(stream, buffer.view(), 0)?,
+            }
+            seat.communicator.wait(&stream.event()?)
+        })?;
+    }
+    let mut hasty = seats.into_iter().map(|seat| {
         let Seat { communicator, streams, arena } = seat;
         Seat { communicator: communicator.with_limit(SOON), streams, arena }
     });
-    Ok([seats.next().expect("the first rank"), seats.next().expect("the second rank")])
+    Ok([(); 2].map(|()| hasty.next().expect("two ranks")))
 }
 
 /// The second rank does not send what the first one waits for, before they are connected or after.
@@ -41,19 +52,7 @@ fn unanswered(
     limit: Duration,
     is_connected: bool,
 ) -> Result<(), DeviceError> {
-    let mut seats = pair(devices, limit)?;
-    if is_connected {
-        let seats = &mut seats.each_mut().map(|seat| &mut *seat);
-        on_all(seats, |seat| {
-            let (mut buffer, stream) = (seat.up(&[0.5; 9])?, &seat.streams.communication);
-            match seat.rank() {
-                0 => seat.communicator.receive(stream, buffer.view_mut(), 1)?,
-                _ => seat.communicator.send(stream, buffer.view(), 0)?,
-            }
-            seat.communicator.wait(&stream.event()?)
-        })?;
-    }
-    let [first, _second] = &seats;
+    let [first, _second] = &pair(devices, limit, is_connected)?;
     let start = Instant::now();
     let (mut buffer, stream) = (first.poisoned::<f32>(9)?, &first.streams.communication);
     let asked = first.communicator.receive(stream, buffer.view_mut(), 1);
@@ -78,7 +77,7 @@ fn unanswered(
 
 /// A rank that has left says so, and the others are late.
 fn left(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), DeviceError> {
-    let [first, second] = pair(devices, limit)?;
+    let [first, second] = pair(devices, limit, false)?;
     second.communicator.abort();
     let mut buffer = second.poisoned::<f32>(4)?;
     let error = second.communicator.receive(&second.streams.communication, buffer.view_mut(), 0);
@@ -95,7 +94,7 @@ fn misfits(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), Dev
         (false, "invalid usage, rank 0 sends 10 of format 7, rank 1 receives 9 of format 7"),
         (true, "invalid usage, rank 0 sends 9 of format 7, rank 1 receives 9 of format 2"),
     ] {
-        let mut seats = pair(devices, limit)?;
+        let mut seats = pair(devices, limit, false)?;
         let both = Barrier::new(2);
         let errors = on_all(&mut seats, |seat| {
             let (communicator, stream) = (&seat.communicator, &seat.streams.communication);
@@ -126,7 +125,7 @@ fn misfits(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), Dev
 
 /// Memory of another GPU is refused at once.
 fn foreign_memory(bed: &mut Bed, devices: &[Device], limit: Duration) -> Result<(), DeviceError> {
-    let [first, second] = pair(devices, limit)?;
+    let [first, second] = pair(devices, limit, false)?;
     let foreign = second.poisoned::<f32>(4)?;
     let error = first.communicator.send(&first.streams.communication, foreign.view(), 1);
     let text = "a message failed on rank 0 of 2, which left its communicator: invalid argument, \
