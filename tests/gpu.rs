@@ -137,6 +137,30 @@ fn a_run_goes_on_in_the_other_place() {
     }
 }
 
+/// A GPU that no message comes from ends the run with a sentence, and it does not hang.
+#[test]
+fn a_gpu_that_is_cut_off_or_silent_is_the_runs_failure() {
+    if kernels::cuda::probe().is_ok() {
+        return;
+    }
+    for (fault, text) in [
+        ("broken=2", "failed at a message between GPUs: a message failed on rank"),
+        ("silent=1", "failed at a message between GPUs: waiting for messages took longer than 20s"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("run");
+        let dir = dir.to_str().unwrap();
+        let arguments = ["run", JOB, "--plan", "wide", "--quiet", "--set", "device=Gpu"];
+        let settings = [("TROUPE_SHIM_DEVICES", "4"), ("TROUPE_SHIM_FAULT", fault)];
+        let Some(output) = troupe(&[&arguments[..], &["--dir", dir]].concat(), &settings) else {
+            return;
+        };
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(10), "{error}");
+        assert!(error.contains(text), "{error}");
+    }
+}
+
 #[test]
 fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
     let refused = |settings: &[(&str, &str)]| {

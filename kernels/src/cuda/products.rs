@@ -105,8 +105,8 @@ fn assert_fits(len: usize, rows: usize, cols: usize, stride: usize) {
     assert!(end <= len, "[{rows}, {cols}] at row stride {stride} in {len} elements");
 }
 
-/// The largest power of two, at most 16, that divides an address: what vectors of elements need. More
-/// would let the bits of a product depend on where its rows lie among others.
+/// The largest power of two, at most 16, that divides an address: what vectors of elements need.
+/// More would let the bits of a product depend on where its rows lie among others.
 fn alignment(at: u64) -> u32 {
     1 << at.trailing_zeros().min(4)
 }

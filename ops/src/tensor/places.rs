@@ -82,7 +82,10 @@ impl Tensor {
     /// between the two; what lies on the host stays there. Made by the thread of a communication
     /// lane, which waits for it.
     pub fn sent(tensors: &[Tensor], to: &Place) -> Vec<Tensor> {
-        let is_apart = |tensor: &&Tensor| matches!((to, tensor.gpu()), (Place::Gpu(to), Some(own)) if !to.is(own));
+        let is_apart = |tensor: &&Tensor| match (to, tensor.gpu()) {
+            (Place::Gpu(to), Some(own)) => !to.is(own),
+            _ => false,
+        };
         let apart: Vec<&Tensor> = tensors.iter().filter(is_apart).collect();
         let (Place::Gpu(gpu), Some(from)) = (to, apart.first().and_then(|it| it.gpu())) else {
             return tensors.to_vec();

@@ -17,8 +17,12 @@ use crate::cuda::{
     products::Products,
 };
 
-/// How long a message may take, with all that is queued before it.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long GPUs may take to find each other.
+const JOINING: Duration = Duration::from_secs(60);
+
+/// How long a message may take, with all that is queued before it: less than what the watchdog of
+/// a run waits for, so that a message which does not come is told as what it is.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a message is waited for without a look at NCCL's errors.
 const USUAL: Duration = Duration::from_millis(200);
@@ -47,9 +51,11 @@ impl Gpu {
         assert_eq!(devices.len(), bytes.len(), "bytes of each device");
         let peers = match devices.len() {
             0 | 1 => None,
-            _ => Some(Arc::new(Peers {
-                communicators: Mutex::new(Communicator::of_devices(devices, LIMIT)?),
-            })),
+            _ => {
+                let all = Communicator::of_devices(devices, JOINING)?.into_iter();
+                let all = all.map(|communicator| communicator.with_limit(LIMIT)).collect();
+                Some(Arc::new(Peers { communicators: Mutex::new(all) }))
+            }
         };
         let seat = |rank| peers.clone().map(|peers| Seat { peers, rank });
         let each = devices.iter().zip(bytes).enumerate();
@@ -72,8 +78,8 @@ impl Gpu {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Copies pieces of another GPU to this one, beside what both compute, once what is queued there
-    /// is done; waits for it, as the thread of a communication lane may.
+    /// Copies pieces of another GPU to this one, beside what both compute, once what is queued
+    /// there is done; waits for it, as the thread of a communication lane may.
     ///
     /// # Errors
     ///
