@@ -84,6 +84,29 @@ fn all_plans_give_the_same_bits_on_one_gpu() {
     }
 }
 
+/// Ranks on GPUs of their own, and two on one, exchange messages and have the bits of one GPU.
+#[test]
+fn plans_give_the_same_bits_on_any_number_of_gpus() {
+    if kernels::cuda::probe().is_ok() {
+        return;
+    }
+    let hashes = |devices: &str, plan: &str| {
+        let arguments = ["verify", JOB, "--steps", "2", "--plans", &format!("one,{plan}")];
+        let sets = ["--set", "device=Gpu", "--set", "precision=Bf16", "--json"];
+        let settings = [("TROUPE_SHIM_DEVICES", devices)];
+        let output = troupe(&[&arguments[..], &sets].concat(), &settings)?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{devices} GPUs, {plan}: {error}");
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    for plan in ["wide", "all"] {
+        let Some(alone) = hashes("1", plan) else { return };
+        assert!(!alone.is_empty());
+        assert_eq!(hashes("3", plan).as_ref(), Some(&alone), "{plan}");
+        assert_eq!(hashes("4", plan), Some(alone), "{plan}");
+    }
+}
+
 #[test]
 fn a_run_goes_on_in_the_other_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -114,6 +137,30 @@ fn a_run_goes_on_in_the_other_place() {
     }
 }
 
+/// A GPU that no message comes from ends the run with a sentence, and it does not hang.
+#[test]
+fn a_gpu_that_is_cut_off_or_silent_is_the_runs_failure() {
+    if kernels::cuda::probe().is_ok() {
+        return;
+    }
+    for (fault, text) in [
+        ("broken=2", "failed at a message between GPUs: a message failed on rank"),
+        ("silent=1", "failed at a message between GPUs: waiting for messages took longer than 20s"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("run");
+        let dir = dir.to_str().unwrap();
+        let arguments = ["run", JOB, "--plan", "wide", "--quiet", "--set", "device=Gpu"];
+        let settings = [("TROUPE_SHIM_DEVICES", "4"), ("TROUPE_SHIM_FAULT", fault)];
+        let Some(output) = troupe(&[&arguments[..], &["--dir", dir]].concat(), &settings) else {
+            return;
+        };
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(10), "{error}");
+        assert!(error.contains(text), "{error}");
+    }
+}
+
 #[test]
 fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
     let refused = |settings: &[(&str, &str)]| {
@@ -132,7 +179,7 @@ fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
     assert!(text.contains("`device: Gpu`: the NVIDIA driver finds no GPU"), "{text}");
     let (code, text) = refused(&[("TROUPE_SHIM_MEMORY", "536900000")]).unwrap();
     assert_eq!(code, 13, "{text}");
-    assert!(text.contains("training this model on the GPU needs about"), "{text}");
+    assert!(text.contains("training this model on GPU 0 needs about"), "{text}");
 }
 
 #[test]

@@ -5,12 +5,13 @@
 #   tests/gpu.sh [FOLDER]        checks and measures with what is in FOLDER
 #
 # The machine needs an NVIDIA driver for CUDA 12.8 or newer, NVRTC and cuBLASLt (of a CUDA toolkit,
-# or `pip install nvidia-cuda-nvrtc nvidia-cublas`, found below), and no Rust. For the comparison
-# $PYTHON, python3 if unset, needs the packages of tests/peer/requirements.txt; without them, and
-# without any program but one, the parts that need them are skipped and the table says so. Without
-# FOLDER the programs are those beside this script, or they are built. Texts to train on are the
-# files in FOLDER/text. All output is kept in OUT, FOLDER if unset; the table at the end is also in
-# gpu-summary.md. The status is 1 if anything failed; speed is measured only if all is right.
+# or `pip install nvidia-cuda-nvrtc nvidia-cublas`, found below), NCCL if messages between GPUs are
+# to be checked (`nvidia-nccl-cu13`), and no Rust. For the comparison $PYTHON, python3 if unset,
+# needs the packages of tests/peer/requirements.txt. What is missing, but for one program, lets the
+# parts that need it be skipped, and the table says so. Without FOLDER the programs are those beside
+# this script, or they are built. Texts to train on are the files in FOLDER/text. All output is kept
+# in OUT, FOLDER if unset; the table at the end is also in gpu-summary.md. The status is 1 if
+# anything failed; speed is measured only if all is right.
 #
 # LIMIT is the most seconds of a program, an hour if unset; the comparison has limits of its own.
 # CHECKS_ONLY=1 leaves out what is measured.
@@ -216,17 +217,20 @@ shares() {
     }' "$out/gpu-time.txt"
 }
 
+# `alone JOB SEQUENCES CONTEXT MICROBATCH`: training without anything beside it.
+alone() {
+    part "speed of ${1##*/}" "bench-${1##*/}.txt" bound "$troupe" bench "$1" --plan one \
+        --sequences "$2" --context "$3" --set "plan.microbatch=$4" \
+        --set device=Gpu --set precision=Bf16
+}
+
 beside_pytorch() {
-    local name="training beside PyTorch" job
+    local name="training beside PyTorch"
     if ! "$python" -c 'import torch, transformers; torch.zeros(1, device="cuda")' \
         2> "$out/pytorch.txt"; then
         skipped "$name" "$(tail -n 1 "$out/pytorch.txt" | tr '|' '/' | cut -c 1-100)"
-        for job in "k2-mini 32 512" "$jobs/moe-2b.ron 8 4096"; do
-            read -r job sequences context <<< "$job"
-            part "speed of ${job##*/} alone" "bench-${job##*/}.txt" bound "$troupe" bench "$job" \
-                --plan one --sequences "$sequences" --context "$context" \
-                --set device=Gpu --set precision=Bf16 --set plan.microbatch=4
-        done
+        alone k2-mini 32 512 8
+        alone "$jobs/moe-2b.ron" 8 4096 2
         return
     fi
     part "$name" training.txt "$python" "$peer/gpu.py" --troupe "$troupe" --to "$out"

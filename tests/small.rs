@@ -52,6 +52,7 @@ pub fn plan(graph: &ModelGraph, spec: &PlanSpec) -> Plan {
 
 /// A setup with plain settings and no patience for hangs.
 pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
+    let places = vec![Place::Host; plan.mesh.ranks()];
     Setup {
         plan,
         graph,
@@ -65,7 +66,7 @@ pub fn setup(graph: ModelGraph, plan: Plan) -> Setup {
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(20),
-        place: Place::Host,
+        places,
         machine: None,
     }
 }

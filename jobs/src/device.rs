@@ -1,10 +1,10 @@
-//! What a job computes on: the processor, or a GPU of this machine.
+//! What a job computes on: the processor, or the GPUs of this machine.
 
 use std::sync::{Mutex, PoisonError};
 
-use graphs::{ModelGraph, Plan, memory::Loads};
+use graphs::{ModelGraph, Plan, address::Address, memory::Loads, plan::Side};
 use kernels::cuda::{
-    Compiler, Device, DeviceError, Gpu,
+    Compiler, Device, DeviceError, Gpu, libraries, probe,
     products::WORKSPACE_BYTES,
     program::{Format, Program, Source, Widths},
 };
@@ -23,100 +23,141 @@ const LEFT: u64 = 512 << 20;
 /// Tokens of logits that the loss holds at a time on a GPU.
 const LOGITS: usize = 2048;
 
-/// The GPU that a job's ranks live on, all of them on one; none if it runs on the processor.
+/// The GPUs that a job's ranks live on; none if it runs on the processor.
 ///
-/// `Auto` takes the first GPU that works, unless the job emulates a machine.
+/// `Auto` takes all GPUs of the machine if they work, unless the job emulates a machine. Several
+/// need NCCL; without it all ranks live on the first.
 ///
 /// # Errors
 ///
 /// A [`Failure`] with exit code 15 if the job wants a GPU, and what it lacks.
-pub fn gpu(job: &Job) -> Result<Option<Device>, Failure> {
+pub fn gpus(job: &Job) -> Result<Vec<Device>, Failure> {
     let refused = |error: DeviceError| Failure::environment(format!("`device: Gpu`: {error}"));
     match job.device {
-        Wanted::Cpu => Ok(None),
-        Wanted::Auto if machine::emulated(job).is_some() => Ok(None),
-        Wanted::Auto => Ok(opened().ok()),
+        Wanted::Cpu => Ok(Vec::new()),
+        Wanted::Auto if machine::emulated(job).is_some() => Ok(Vec::new()),
+        Wanted::Auto => Ok(opened().unwrap_or_default()),
         Wanted::Gpu if machine::emulated(job).is_some() => {
             let text = "`cluster: Local(..)` emulates devices on the processor; leave it out, or \
                         say `device: Cpu`";
             Err(Failure::usage(format!("`device: Gpu`: {text}")))
         }
-        Wanted::Gpu => opened().map(Some).map_err(refused),
+        Wanted::Gpu => opened().map_err(refused),
     }
 }
 
-/// The first GPU, opened once in a process.
-fn opened() -> Result<Device, DeviceError> {
-    static DEVICE: Mutex<Option<Device>> = Mutex::new(None);
-    let mut device = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(device) = &*device {
-        return Ok(device.clone());
+/// The GPUs that work together, opened once in a process; at least one.
+fn opened() -> Result<Vec<Device>, DeviceError> {
+    static DEVICES: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    if devices.is_empty() {
+        let found = probe()?;
+        let alike = found.iter().take_while(|it| it.capability == found[0].capability);
+        let count = if has_nccl() { alike.count() } else { 1 };
+        let folder = Compiler::usual_folder();
+        let open = |ordinal| Device::open(ordinal, folder.as_deref());
+        *devices = (0..count).map(open).collect::<Result<_, _>>()?;
     }
-    let opened = Device::open(0, Compiler::usual_folder().as_deref())?;
-    Ok(device.insert(opened).clone())
+    Ok(devices.clone())
+}
+
+fn has_nccl() -> bool {
+    libraries().iter().any(|library| library.name == "NCCL" && library.version.is_ok())
+}
+
+/// The GPU of a rank: neighbouring ranks share one if there are more ranks than GPUs.
+fn gpu_of(rank: usize, ranks: usize, gpus: usize) -> usize {
+    rank * gpus.min(ranks) / ranks
 }
 
 /// Refuses a plan whose ranks together hold more than there is where the job runs.
 ///
 /// # Errors
 ///
-/// A [`Failure`] with exit code 13 and both figures, and those of [`gpu`].
+/// A [`Failure`] with exit code 13 and both figures, and those of [`gpus`].
 pub fn fits(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<(), Failure> {
-    match gpu(job)? {
-        None => memory::fits(memory::of_training(graph, plan, job), "training this model"),
-        Some(device) => {
-            let (free, _) = device.memory().map_err(lost)?;
-            let (planned, beside) = needed(job, graph, plan);
-            let what = "training this model on the GPU";
-            memory::refuse(planned + beside, Some(free.saturating_sub(LEFT)), what)
-        }
+    let devices = gpus(job)?;
+    if devices.is_empty() {
+        return memory::fits(memory::of_training(graph, plan, job), "training this model");
     }
+    for (device, (planned, beside)) in devices.iter().zip(needed(job, graph, plan, devices.len())) {
+        let (free, _) = device.memory().map_err(lost)?;
+        let what = format!("training this model on GPU {}", device.found().ordinal);
+        memory::refuse(planned + beside, Some(free.saturating_sub(LEFT)), &what)?;
+    }
+    Ok(())
 }
 
-/// The place of all ranks of a plan: on a GPU, an arena as large as the plan's memory scan says.
+/// The places of all ranks of a plan: on GPUs, arenas as large as the plan's memory scan says.
 ///
 /// # Errors
 ///
-/// Those of [`gpu`], and what the device refuses.
-pub fn place(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<Place, Failure> {
-    let Some(device) = gpu(job)? else { return Ok(Place::Host) };
-    device.load(&programs(graph, job.precision.dtype())).map_err(lost)?;
-    let (free, _) = device.memory().map_err(lost)?;
-    let (planned, beside) = needed(job, graph, plan);
-    // Loads of experts are as even as the text, and an arena is never without holes.
-    let most = (planned + planned / 4 + beside).min(free.saturating_sub(LEFT));
-    let gpu = Gpu::new(&device, most).map_err(lost)?;
-    Ok(Place::Gpu(gpu))
+/// Those of [`gpus`], and what a device refuses.
+pub fn places(job: &Job, graph: &ModelGraph, plan: &Plan) -> Result<Vec<Place>, Failure> {
+    let (devices, ranks) = (gpus(job)?, plan.mesh.ranks());
+    if devices.is_empty() {
+        return Ok(vec![Place::Host; ranks]);
+    }
+    let needed = needed(job, graph, plan, devices.len());
+    let devices = &devices[..needed.len()];
+    let mut bytes = Vec::new();
+    for (device, (planned, beside)) in devices.iter().zip(needed) {
+        device.load(&programs(graph, job.precision.dtype())).map_err(lost)?;
+        let (free, _) = device.memory().map_err(lost)?;
+        // Loads of experts are as even as the text, and an arena is never without holes.
+        bytes.push((planned + planned / 4 + beside).min(free.saturating_sub(LEFT)));
+    }
+    let gpus = Gpu::all(devices, &bytes).map_err(lost)?;
+    let place = |rank| Place::Gpu(gpus[gpu_of(rank, ranks, gpus.len())].clone());
+    Ok((0..ranks).map(place).collect())
 }
 
 fn lost(error: DeviceError) -> Failure {
     Failure::environment(error.to_string())
 }
 
-/// What a run says of the place that it computes on.
-pub fn told(place: &Place) -> String {
-    match place {
-        Place::Host => "the processor".into(),
-        Place::Gpu(gpu) => {
-            let found = gpu.device().found();
-            let arena = bytes(gpu.arena().bytes() as usize);
-            format!("GPU {}, {}, an arena of {arena}", found.ordinal, found.name)
+/// The GPUs among the places of ranks, each once.
+pub fn each(places: &[Place]) -> Vec<Gpu> {
+    let mut gpus: Vec<Gpu> = Vec::new();
+    for place in places {
+        match place {
+            Place::Gpu(gpu) if !gpus.iter().any(|it| it.is(gpu)) => gpus.push(gpu.clone()),
+            _ => {}
         }
+    }
+    gpus
+}
+
+/// What a run says of the places that it computes on.
+pub fn told(places: &[Place]) -> String {
+    let gpus = each(places);
+    let Some(first) = gpus.first() else { return "the processor".into() };
+    let name = &first.device().found().name;
+    let arenas: u64 = gpus.iter().map(|gpu| gpu.arena().bytes()).sum();
+    let arenas = bytes(arenas as usize);
+    match gpus.len() {
+        1 => format!("GPU {}, {name}, an arena of {arenas}", first.device().found().ordinal),
+        count => format!("{count} GPUs, {name}, arenas of {arenas} together"),
     }
 }
 
 /// Bytes that all ranks hold on their devices by the plan.
 pub fn planned(job: &Job, graph: &ModelGraph, plan: &Plan) -> u64 {
-    needed(job, graph, plan).0
+    needed(job, graph, plan, 1)[0].0
 }
 
-/// Bytes that all ranks hold by the plan, and what calls take beside it.
-fn needed(job: &Job, graph: &ModelGraph, plan: &Plan) -> (u64, u64) {
+/// For each GPU the bytes that its ranks hold by the plan, and what calls take beside it.
+fn needed(job: &Job, graph: &ModelGraph, plan: &Plan, gpus: usize) -> Vec<(u64, u64)> {
     let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
     let memory = graphs::memory::scan(graph, plan, dtype, optimizer, &Loads::Balanced);
-    let stages = (0..memory.actors.len()).map(|stage| memory.rank(stage)).sum::<u64>();
-    let planned = stages * plan.mesh.data_ranks() as u64;
-    (planned, scratch(graph, plan) + WORKSPACE_BYTES as u64)
+    let ranks = plan.mesh.ranks();
+    let beside = scratch(graph, plan) + WORKSPACE_BYTES as u64;
+    let mut needed = vec![(0, beside); gpus.min(ranks)];
+    for address in Address::all(&plan.mesh).into_iter().filter(|it| it.side == Side::Stage) {
+        let gpu = gpu_of(address.index(&plan.mesh) / 2, ranks, gpus);
+        needed[gpu].0 += memory.rank(address.stage);
+    }
+    needed
 }
 
 /// Bytes that operators and updates take for themselves during a call, at most.
@@ -158,4 +199,19 @@ fn programs(graph: &ModelGraph, dtype: DType) -> Vec<Program> {
         if dtype == DType::Bf16 { &[Format::F32, Format::Bf16] } else { &[Format::F32] };
     let of = |source: Source| formats.iter().map(move |&format| Program { source, format });
     sources.into_iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_dealt_out_evenly_and_neighbours_stay_together() {
+        let gpus =
+            |ranks, gpus| (0..ranks).map(|rank| gpu_of(rank, ranks, gpus)).collect::<Vec<_>>();
+        assert_eq!(gpus(4, 1), [0, 0, 0, 0]);
+        assert_eq!(gpus(4, 2), [0, 0, 1, 1]);
+        assert_eq!(gpus(6, 4), [0, 0, 1, 2, 2, 3]);
+        assert_eq!(gpus(2, 8), [0, 1]);
+    }
 }

@@ -162,7 +162,7 @@ pub fn plan(
 ///
 /// # Errors
 ///
-/// Those of [`device::place`].
+/// Those of [`device::places`].
 pub fn setup(
     phase: &Phase,
     network: Network,
@@ -170,7 +170,7 @@ pub fn setup(
     state: Option<State>,
 ) -> Result<Setup, Failure> {
     let job = &phase.job;
-    let place = device::place(job, &network.graph, &plan)?;
+    let places = device::places(job, &network.graph, &plan)?;
     let (_, train) = job.learner();
     let (tensors, step, tokens) = match state {
         Some(state) => (state.tensors, state.step, state.tokens),
@@ -189,7 +189,7 @@ pub fn setup(
         step,
         tokens,
         patience: PATIENCE,
-        place,
+        places,
         machine: machine::emulated(job),
     })
 }

@@ -5,7 +5,7 @@
 //! source beside it (`rms_norm.cu` beside `rms_norm.rs`), which NVRTC compiles for the device
 //! that was found ([`program`]), and a function here of the name, arguments and meaning of its CPU
 //! twin. Calls queue work on a [`Stream`] and return; results may be read after a
-//! [`Stream::wait`] or behind an [`Event`].
+//! [`Stream::wait`] or behind an [`Event`]. [`nccl`] carries messages between GPUs.
 //!
 //! All of this has run on an emulation of the driver (`tests/shim`) and, as of now, on no GPU.
 
@@ -20,6 +20,7 @@ mod error;
 pub mod fp8;
 mod gpu;
 mod launch;
+pub mod nccl;
 pub mod newton_schulz;
 pub mod permute;
 mod probe;

@@ -1,4 +1,5 @@
-//! The device layer and every kernel on an emulation of the NVIDIA driver, NVRTC and cuBLASLt.
+//! The device layer, every kernel and messages on an emulation of the NVIDIA driver, NVRTC, cuBLASLt
+//! and NCCL.
 //!
 //! No GPU is involved: `shim/` compiles the CUDA sources as C++ and runs each block's threads as
 //! fibers, which ThreadSanitizer watches if asked to. So what is shown is what kernels mean, that
@@ -22,6 +23,16 @@ fn run(emulation: &Emulation, arguments: &[&str], settings: &[(&str, &str)]) -> 
     emulation.settle(&mut command);
     command.envs(settings.iter().copied());
     finished(command)
+}
+
+/// A folder with some of the libraries.
+fn part(emulation: &Emulation, name: &str, libraries: &[&str]) -> PathBuf {
+    let folder = emulation.folder.join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for library in libraries {
+        fs::copy(emulation.folder.join(library), folder.join(library)).unwrap();
+    }
+    folder
 }
 
 fn troupe_gpu(arguments: &[&str]) -> Command {
@@ -121,9 +132,7 @@ fn what_is_missing_is_said_in_a_sentence() {
         &refusal("TROUPE_SHIM_MEMORY", "1048576"),
         "the GPU has 1048576 of 1048576 bytes free, 201326592 were asked for",
     );
-    let alone = emulation.folder.join("alone");
-    fs::create_dir_all(&alone).unwrap();
-    fs::copy(emulation.folder.join("libcuda.so.1"), alone.join("libcuda.so.1")).unwrap();
+    let alone = part(&emulation, "alone", &["libcuda.so.1"]);
     check_refusal(
         &refusal("LD_LIBRARY_PATH", alone.to_str().unwrap()),
         "NVRTC was not found; `pip install nvidia-cuda-nvrtc` brings it, and its folder has to be \
@@ -131,14 +140,96 @@ fn what_is_missing_is_said_in_a_sentence() {
     );
 }
 
+/// A run of the messages alone among so many devices, whose limit is short if something is amiss.
+fn messages(emulation: &Emulation, devices: &str, settings: &[(&str, &str)]) -> Output {
+    let seed = fresh_seed();
+    let limit = if settings.is_empty() { "60000" } else { "3000" };
+    let settings = [&[("TROUPE_SHIM_DEVICES", devices)], settings].concat();
+    run(&emulation, &["messages", &seed, limit], &settings)
+}
+
+#[test]
+fn messages_arrive_among_any_number_of_devices() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    for devices in ["1", "2", "3", "4"] {
+        let output = messages(&emulation, devices, &[]);
+        outputs(&output);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(out.contains(&format!("messages by NCCL 2.30.0\nranks: {devices}\n")), "{out}");
+    }
+}
+
+#[test]
+fn messages_do_not_race_with_what_stands_before_and_behind_them() {
+    let Some(watched) = Emulation::new(Kind::Watched) else { return };
+    outputs(&messages(&watched, "3", &[]));
+}
+
+/// A rank that is missing, silent, cut off or refused ends the others in time, with a sentence.
+#[test]
+fn faulty_ranks_are_errors_within_the_limit() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let of_rank = |rank: usize, action: &str| {
+        format!("{action} failed on rank {rank} of 3, which left its communicator: ")
+    };
+    let late = |action: &str| {
+        format!(
+            "{action} took longer than 3s on rank 0 of 3, which left its communicator; a rank may \
+             have ended, or not asked for its part"
+        )
+    };
+    let (waiting, message) = ("waiting for messages", "a message");
+    let broken = "remote process exited or there was a network error, the connection was closed by \
+                  the other side";
+    for (fault, expected) in [
+        ("absent=1", late("joining a communicator")),
+        ("silent=2", late(waiting)),
+        ("broken=1", of_rank(1, waiting) + broken),
+        ("refusing=2", of_rank(2, message) + "unhandled system error, no buffer space available"),
+    ] {
+        let start = Instant::now();
+        check_refusal(&messages(&emulation, "3", &[("TROUPE_SHIM_FAULT", fault)]), &expected);
+        assert!(start.elapsed() < Duration::from_secs(30), "{fault}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn without_nccl_a_check_goes_on_and_a_damaged_one_is_an_error() {
+    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let others = ["libcuda.so.1", "libnvrtc.so", "libcublasLt.so"];
+    let folder = part(&emulation, "no-nccl", &others);
+    let path = |folder: &Path| folder.display().to_string();
+    let output = messages(&emulation, "2", &[("LD_LIBRARY_PATH", &path(&folder))]);
+    outputs(&output);
+    let text = "messages are not checked: NCCL was not found; `pip install nvidia-nccl-cu13` brings \
+                it, and its folder has to be on LD_LIBRARY_PATH";
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(out.contains(text), "{out}");
+    check_refusal(
+        &messages(&emulation, "2", &[("TROUPE_SHIM_NCCL", "21602")]),
+        "NCCL cannot be used, install it anew: it is 2.16.2, expected 2.18 or newer",
+    );
+    let folder = part(&emulation, "half-a-nccl", &others);
+    let half = "extern \"C\" int ncclGetVersion(int* v) { *v = 23000; return 0; }";
+    library_of(&folder, half, "libnccl.so.2");
+    check_refusal(
+        &messages(&emulation, "2", &[("LD_LIBRARY_PATH", &path(&folder))]),
+        "NCCL cannot be used, install it anew: it lacks ncclGetUniqueId",
+    );
+}
+
 /// A library of the driver's name with some of its functions, as in a damaged installation.
 fn half_a_driver(folder: &Path, functions: &str) -> PathBuf {
-    fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("driver.cpp"), format!("extern \"C\" {{ {functions} }}")).unwrap();
-    let mut command = Command::new("g++");
-    command.args(["-shared", "-fPIC", "driver.cpp", "-o", "libcuda.so.1"]).current_dir(folder);
-    assert!(command.status().unwrap().success());
+    library_of(folder, &format!("extern \"C\" {{ {functions} }}"), "libcuda.so.1");
     folder.to_path_buf()
+}
+
+fn library_of(folder: &Path, source: &str, library: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("library.cpp"), source).unwrap();
+    let mut command = Command::new("g++");
+    command.args(["-shared", "-fPIC", "library.cpp", "-o", library]).current_dir(folder);
+    assert!(command.status().unwrap().success());
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! NVRTC, where it is installed, compiles every source for every architecture without a word.
+//! NVRTC, where it is installed, compiles every source for every architecture without a word, and
+//! NCCL has all functions that we call.
 //!
-//! It needs no GPU: `pip install nvidia-cuda-nvrtc`, and its folder on LD_LIBRARY_PATH.
+//! It needs no GPU: `pip install nvidia-cuda-nvrtc nvidia-nccl-cu13`, and their folders on
+//! LD_LIBRARY_PATH.
 
 use kernels::cuda::{
-    Compiler,
+    Compiler, DeviceError,
+    nccl::UniqueId,
     program::{Format, Program, Source, Widths},
 };
 
@@ -75,4 +78,13 @@ fn a_mistake_is_told_with_the_place_in_the_source() {
     let program = Program { source: Source::Cast, format: Format::F32 };
     let error = compiler.compile(program).unwrap_err().to_string();
     assert!(error.starts_with("cast-f32 does not compile for sm_0: "), "{error}");
+}
+
+#[test]
+fn nccl_itself_has_all_functions_and_makes_ids() {
+    match UniqueId::new() {
+        Ok(id) => assert_ne!(UniqueId::new().unwrap(), id, "two communicators of one id"),
+        Err(DeviceError::NoLibrary { .. }) => eprintln!("skipped: there is no NCCL"),
+        Err(error) => panic!("{error}"),
+    }
 }

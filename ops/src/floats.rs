@@ -83,6 +83,17 @@ impl Floats {
         }
     }
 
+    /// The same on the way to a rank; see [`Tensor::sent`].
+    pub fn sent(self, to: &Place) -> Self {
+        match (&self, to) {
+            (Floats::Gpu(own), Place::Gpu(to)) if !to.is(&own.gpu) => {
+                let mut arrived = done(to.receive(&own.gpu, &[own.view().into_bytes()]));
+                Floats::Gpu(OnGpu::of(to, arrived.remove(0).cast()))
+            }
+            _ => self,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {

@@ -11,3 +11,14 @@ pub enum Place {
     /// A GPU's, and the GPU.
     Gpu(Gpu),
 }
+
+impl Place {
+    /// Whether both are the same memory.
+    pub fn is(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Host, Place::Host) => true,
+            (Place::Gpu(own), Place::Gpu(other)) => own.is(other),
+            _ => false,
+        }
+    }
+}

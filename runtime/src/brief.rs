@@ -1,6 +1,7 @@
 //! What all actors of a cluster know from the start.
 
 use graphs::{
+    address::Address,
     model::ModelGraph,
     plan::Plan,
     share::{Hosted, Share},
@@ -32,13 +33,18 @@ pub struct Brief {
     pub pace: Option<Pace>,
     /// The memories of the ranks' devices.
     pub arenas: Arenas,
-    /// Where parameters and activations live.
-    pub place: Place,
+    /// Where parameters and activations of each rank live.
+    pub places: Vec<Place>,
     /// Where everybody writes what it is doing.
     pub board: Board,
 }
 
 impl Brief {
+    /// Where the rank of an actor lives.
+    pub fn place(&self, of: Address) -> &Place {
+        &self.places[of.index(&self.plan.mesh) / 2]
+    }
+
     /// What every operator call of a step has in common.
     pub fn context(&self) -> Context {
         Context {

@@ -67,8 +67,8 @@ pub struct Setup {
     pub tokens: u64,
     /// How long nothing may move before the watchdog speaks.
     pub patience: Duration,
-    /// Where all ranks live and compute.
-    pub place: Place,
+    /// Where each rank lives and computes.
+    pub places: Vec<Place>,
     /// Links, buses, memories and speeds that are emulated; nothing if left out.
     pub machine: Option<Machine>,
 }
@@ -117,7 +117,7 @@ impl Cluster {
             optimizer: setup.optimizer,
             dtype: setup.dtype,
             audit: setup.audit,
-            place: setup.place,
+            places: setup.places,
         });
         let initial = Initial::new(&brief.graph, &brief.optimizer, setup.seed, &setup.tensors)?;
         let system = System::new();
@@ -135,7 +135,7 @@ impl Cluster {
         }
         let link = machine.as_ref().and_then(|it| it.link);
         let travels = link.is_some() || brief.plan.policies.offloads().is_some();
-        let lanes = Lanes::start(machine.as_ref(), &brief.plan, &mut arbiters);
+        let lanes = Lanes::start(machine.as_ref(), &brief, &mut arbiters);
         let (conductor, reports) = mpsc::channel();
         let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
         let transport = lanes.transport(queues);

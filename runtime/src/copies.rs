@@ -54,7 +54,7 @@ impl Worker {
             }
         });
         if let Some(batch) = begins {
-            let after = match (&self.brief.place, step) {
+            let after = match (self.brief.place(self.me), step) {
                 (Place::Gpu(gpu), CopyStep::Offload) => Some(gpu.event()),
                 _ => None,
             };

@@ -48,10 +48,10 @@ impl Holdings {
             let Some(position) = share.position(me) else { continue };
             let master = initial.master(index);
             let value = Tensor::rounded(&parameter.spec.shape, master, brief.format(index));
-            let value = value.at(&brief.place);
+            let value = value.at(brief.place(me));
             let rows = share.slice(position);
             let on_host = brief.hosted.contains(index, me);
-            let home = if on_host { &Place::Host } else { &brief.place };
+            let home = if on_host { &Place::Host } else { brief.place(me) };
             let owned =
                 (!rows.is_empty()).then(|| Owned { on_host, ..initial.owned(index, rows, home) });
             let is_trained = parameter.spec.rule != Rule::Balance;

@@ -28,10 +28,7 @@ pub struct Owned {
 impl Owned {
     /// Moves the master and the state to a place.
     pub fn bring(&mut self, to: &Place) {
-        if matches!(
-            (to, self.master.place()),
-            (Place::Host, Place::Gpu(_)) | (Place::Gpu(_), Place::Host)
-        ) {
+        if !to.is(&self.master.place()) {
             self.master = Floats::at(to, self.master.to_host());
             self.state = self.state.at(to);
         }

@@ -16,20 +16,25 @@ use graphs::{
     address::Address,
     cluster::Machine,
     flight::{Batch, Lump},
-    plan::{CopyStep, Plan},
+    plan::CopyStep,
 };
 use kernels::cuda::Event;
 use ops::Tensor;
 
 use crate::{
+    brief::Brief,
     flights::FlightKey,
     message::Message,
     post::{Connect, Post, Transport},
 };
 
 mod carrier;
+mod courier;
 
-pub use self::carrier::{Carrier, Parcel};
+pub use self::{
+    carrier::{Carrier, Parcel},
+    courier::Courier,
+};
 
 /// Activations on their way to the host, or back.
 #[derive(actix::Message, Debug)]
@@ -111,8 +116,10 @@ fn wait_until(then: Instant) {
 }
 
 /// The lanes of all ranks, in the order of ranks.
+#[derive(Default)]
 pub(crate) struct Lanes {
     carriers: Vec<Addr<Carrier>>,
+    couriers: Vec<Addr<Courier>>,
     copiers: Vec<Addr<Copier>>,
 }
 
@@ -120,15 +127,23 @@ impl Lanes {
     /// Starts the lanes that a plan needs, each on a thread of its own.
     pub(crate) fn start(
         machine: Option<&Machine>,
-        plan: &Plan,
+        brief: &Arc<Brief>,
         arbiters: &mut Vec<Arbiter>,
     ) -> Self {
-        let mut lanes = Lanes { carriers: Vec::new(), copiers: Vec::new() };
+        let mut lanes = Lanes::default();
+        let plan = &brief.plan;
+        let is_apart = brief.places.windows(2).any(|two| !two[0].is(&two[1]));
         for _ in 0..plan.mesh.ranks() {
             if let Some(link) = machine.and_then(|it| it.link) {
                 let arbiter = Arbiter::new();
                 let start = move |_: &mut Context<Carrier>| Carrier::new(link);
                 lanes.carriers.push(Carrier::start_in_arbiter(&arbiter.handle(), start));
+                arbiters.push(arbiter);
+            }
+            if is_apart {
+                let (arbiter, brief) = (Arbiter::new(), brief.clone());
+                let start = move |_: &mut Context<Courier>| Courier::new(brief);
+                lanes.couriers.push(Courier::start_in_arbiter(&arbiter.handle(), start));
                 arbiters.push(arbiter);
             }
             if plan.policies.offloads().is_some() {
@@ -147,7 +162,9 @@ impl Lanes {
 
     /// How messages travel, through the queues of the compute actors and these lanes.
     pub(crate) fn transport(&self, workers: Vec<actix::Recipient<Message>>) -> Transport {
-        let carriers = self.carriers.iter().map(|lane| lane.clone().recipient()).collect();
+        let carriers = self.carriers.iter().map(|lane| lane.clone().recipient());
+        let couriers = self.couriers.iter().map(|lane| lane.clone().recipient());
+        let carriers = carriers.chain(couriers).collect();
         let copiers = self.copiers.iter().map(|lane| lane.clone().recipient()).collect();
         Transport::Local { workers, carriers, copiers }
     }
@@ -155,6 +172,7 @@ impl Lanes {
     /// Tells the lanes everybody's address.
     pub(crate) fn connect(&self, post: &Arc<Post>) {
         self.carriers.iter().for_each(|lane| lane.do_send(Connect(post.clone())));
+        self.couriers.iter().for_each(|lane| lane.do_send(Connect(post.clone())));
         self.copiers.iter().for_each(|lane| lane.do_send(Connect(post.clone())));
     }
 }

@@ -11,7 +11,7 @@ use graphs::{
     plan::{ChannelId, CopyStep},
     share::Exchange,
 };
-use ops::{Floats, Tensor};
+use ops::{Floats, Place, Tensor};
 
 use crate::{flights::FlightKey, verdict::Verdict};
 
@@ -121,6 +121,22 @@ impl Message {
             }
             other => other.exchange().total(),
         }
+    }
+
+    /// The same with its tensors where a rank lives, if they are on another GPU; waits for them to
+    /// arrive.
+    pub fn sent(mut self, to: &Place) -> Self {
+        match &mut self {
+            Message::Cargo { tensors, .. } => *tensors = Tensor::sent(tensors, to),
+            Message::Gradient { sum: floats, .. } | Message::Momentum { direction: floats, .. } => {
+                *floats = std::mem::take(floats).sent(to);
+            }
+            Message::Update { rows: tensor, .. } | Message::Weight { value: tensor, .. } => {
+                *tensor = Tensor::sent(std::slice::from_ref(tensor), to).remove(0);
+            }
+            _ => {}
+        }
+        self
     }
 
     /// Writes down when it was on its way, in those that tell.

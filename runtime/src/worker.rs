@@ -142,7 +142,7 @@ impl Worker {
             Message::Record { since } => self.recorder = Some(Recorder::new(since, self.me)),
             Message::Step => self.start_step(),
             Message::Unit { microbatch, tokens, targets } => {
-                let place = &self.brief.place;
+                let place = self.brief.place(self.me);
                 self.units.insert(microbatch, (tokens.at(place), targets.at(place)));
             }
             Message::Cargo { channel, microbatch, peer, tensors, travelled } => {

@@ -140,6 +140,11 @@ HEAD = ["model", "Troupe, tokens/s", "PyTorch, tokens/s", "ratio", "of a pair", 
 HEAD += ["PyTorch's MFU", "Troupe, bytes of the plan", "PyTorch, peak memory", "PyTorch is"]
 
 
+def name_of_gpu(told):
+    """Where `troupe bench` trained."""
+    return told["gpus"][0]["name"] if told["gpus"] else "the processor"
+
+
 def row_of(name, pairs, about):
     """A line of the table, and the same as numbers."""
     ours = statistics.median(one["tokens_per_second"] for one, _ in pairs)
@@ -156,7 +161,7 @@ def row_of(name, pairs, about):
     row += [gibibytes(told["planned_bytes"]), gibibytes(memory), name_of(about)]
     numbers = {"model": name, "troupe": ours, "pytorch": theirs, "ratios": ratios, "mfu": mfus}
     numbers |= {"model_flops": told["model_flops"], "planned_bytes": told["planned_bytes"]}
-    return row, numbers | {"pytorch_memory": memory, "pytorch_is": about, "gpu": told["gpu"]}
+    return row, numbers | {"pytorch_memory": memory, "pytorch_is": about, "gpu": name_of_gpu(told)}
 
 
 def training(options, troupe, report):
@@ -176,8 +181,7 @@ def training(options, troupe, report):
         tables.append((f"{text}reaches {grouped(muon)} tokens/s. PyTorch:", tried))
     report.title("Training, BF16, AdamW")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    gpu = (found[0]["gpu"] or {"name": "the processor"})["name"]
-    text = f"{gpu}, {packages}; medians of {options.pairs} alternating pairs of {options.steps} "
+    text = f"{found[0]['gpu']}, {packages}; medians of {options.pairs} alternating pairs of {options.steps} "
     report.say(f"{text}steps. The ratio is Troupe's rate over PyTorch's.")
     report.table(rows)
     for text, tried in tables:

@@ -148,6 +148,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         lanes: Some(case.plan.mesh.data_ranks()),
     };
     let plan = graphs::lower(&graph, &case.plan, batch).map_err(|errors| anyhow!("{errors:?}"))?;
+    let places = vec![Place::Host; plan.mesh.ranks()];
     let setup = Setup {
         plan,
         graph,
@@ -161,7 +162,7 @@ fn cluster(case: &Case, graph: ModelGraph, tensors: Tensors) -> Result<Cluster> 
         step: 0,
         tokens: 0,
         patience: Duration::from_secs(60),
-        place: Place::Host,
+        places,
         machine: None,
     };
     Ok(Cluster::start(setup, Box::new(RandomText::of(case)))?)

@@ -9,7 +9,8 @@ mod storage;
 use std::num::NonZeroUsize;
 
 use graphs::{ModelGraph, Plan, overlap::Overlap, plan::Batch, price::flops_of_step};
-use ops::{DType, Place};
+use kernels::cuda::Gpu;
+use ops::DType;
 use runtime::{Cluster, StepReport};
 use serde_json::json;
 
@@ -71,8 +72,8 @@ struct Measured {
     reports: Vec<StepReport>,
     /// Operations of the model in a step.
     flops: f64,
-    /// Where it was trained.
-    place: Place,
+    /// The GPUs that it was trained on; none if on the processor.
+    gpus: Vec<Gpu>,
     /// Bytes that all ranks hold by the plan.
     planned: u64,
 }
@@ -100,23 +101,15 @@ impl Measured {
         overlaps.map(Overlap::sum)
     }
 
-    /// What the GPU could do; nothing for the processor, in F32, or if nobody has told.
+    /// What the GPUs could do together; nothing for the processor, in F32, or if nobody has told.
     fn known_peak(&self, job: &Job) -> Option<f64> {
-        match &self.place {
-            Place::Gpu(gpu) if job.precision.dtype() == DType::Bf16 => {
-                peak::of(&gpu.device().found().name)
-            }
-            _ => None,
-        }
+        let name = &self.gpus.first()?.device().found().name;
+        let is_known = job.precision.dtype() == DType::Bf16;
+        peak::of(name).filter(|_| is_known).map(|peak| peak * self.gpus.len() as f64)
     }
 
     fn json(&self, job: &Job, size: Size, peak: Option<f64>) -> serde_json::Value {
-        let gpu = match &self.place {
-            Place::Host => None,
-            Place::Gpu(gpu) => Some(json!({
-                "name": gpu.device().found().name, "arena_bytes": gpu.arena().bytes(),
-            })),
-        };
+        let gpu = |gpu: &Gpu| json!({ "name": gpu.device().found().name, "arena_bytes": gpu.arena().bytes() });
         json!({
             "schema": 1,
             "job": job.name,
@@ -125,7 +118,7 @@ impl Measured {
             "model_flops": self.flops,
             "peak_flops": peak,
             "mfu": peak.map(|peak| self.flops / self.seconds() / peak),
-            "gpu": gpu,
+            "gpus": self.gpus.iter().map(gpu).collect::<Vec<_>>(),
             "matmul_share": self.median(|report| report.matmul_share),
             "bubble": self.median(|report| report.bubble),
             "memory_bytes": self.memory(),
@@ -179,13 +172,13 @@ fn measured(phase: &Phase, size: Size) -> Result<Measured, Failure> {
         next: 0,
     };
     let setup = prepare::setup(phase, network, plan, None)?;
-    let place = setup.place.clone();
+    let gpus = device::each(&setup.places);
     let mut cluster = Cluster::start(setup, Box::new(feed))?;
     for _ in 0..2 {
         cluster.step()?;
     }
     let reports = (0..size.steps.get()).map(|_| cluster.step()).collect::<Result<_, _>>()?;
-    Ok(Measured { reports, flops, place, planned })
+    Ok(Measured { reports, flops, gpus, planned })
 }
 
 /// The job's plan for a batch of the given size.

@@ -92,7 +92,7 @@ impl Findings {
         for Library { name, purpose, version } in &self.libraries {
             let what = match version {
                 Ok(version) => format!("{version}, {purpose}"),
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error}; it {purpose}"),
             };
             line(&mut text, name, &what);
         }
@@ -243,7 +243,8 @@ GPU        no NVIDIA driver: libcuda.so.1 was not found; install the driver, or 
 NVRTC      missing
 jobs run   on the CPU
 ";
-        let expected = expected.replace("missing", &missing.to_string());
+        let said = format!("{missing}; it compiles our kernels for the device");
+        let expected = expected.replace("missing", &said);
         assert_eq!(findings(Err(DeviceError::NoDriver), Err(missing)).text(), expected);
     }
 

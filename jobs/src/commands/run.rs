@@ -173,7 +173,7 @@ impl Run<'_> {
         let decoder = network.decoder.clone();
         let setup = prepare::setup(&phase, network, plan, state)?;
         if !self.options.quiet {
-            eprintln!("on     {}", device::told(&setup.place));
+            eprintln!("on     {}", device::told(&setup.places));
         }
         let mut cluster = Cluster::start(setup, Box::new(text))?;
         let graph = cluster.graph().clone();

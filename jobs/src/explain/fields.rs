@@ -20,8 +20,9 @@ pub const FIELDS: &[Entry] = &[
     entry(
         Topic::Field,
         "device",
-        "What the job computes on: Auto, Cpu or Gpu. Auto takes the first GPU that `doctor` finds \
-         no fault with, and the processor if there is none. All ranks of a plan live on one GPU. \
+        "What the job computes on: Auto, Cpu or Gpu. Auto takes the GPUs that `doctor` finds no \
+         fault with, and the processor if there is none. Ranks are dealt out over the GPUs, which \
+         several of them share if there are more; CUDA_VISIBLE_DEVICES hides some. \
          Losses differ in their last digits; plans on one kind of device give the same bits. In \
          `cluster: Local(..)` the bytes that a rank may hold, emulated.",
         "device: Auto",

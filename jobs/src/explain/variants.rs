@@ -45,14 +45,14 @@ pub const VARIANTS: &[Entry] = &[
     entry(
         Topic::Variant,
         "Auto",
-        "The first GPU of this machine, or the processor if there is none.",
+        "The GPUs of this machine, or the processor if there is none.",
         "device: Auto",
     ),
     entry(Topic::Variant, "Cpu", "The processor, with all its cores.", "device: Cpu"),
     entry(
         Topic::Variant,
         "Gpu",
-        "The first GPU of this machine; without one the job is refused.",
+        "The GPUs of this machine; without one the job is refused.",
         "device: Gpu",
     ),
     entry(Topic::Variant, "F32", "Single precision.", "precision: F32"),

@@ -100,12 +100,12 @@ impl Precision {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub enum Device {
-    /// The first GPU of this machine, or the processor if there is none.
+    /// The GPUs of this machine, or the processor if there is none.
     #[default]
     Auto,
     /// The processor.
     Cpu,
-    /// The first GPU of this machine.
+    /// The GPUs of this machine.
     Gpu,
 }
 

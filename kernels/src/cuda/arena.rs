@@ -167,6 +167,21 @@ impl<T: Element> Buffer<T> {
     }
 }
 
+impl Buffer<u8> {
+    /// The same memory as elements.
+    ///
+    /// # Panics
+    ///
+    /// If it ends within an element.
+    pub fn cast<T: Element>(self) -> Buffer<T> {
+        let len = self.view().cast::<T>().len();
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the original is never used or dropped again, so the arena is held once.
+        let arena = unsafe { std::ptr::read(&raw const this.arena) };
+        Buffer { arena, offset: this.offset, len, kind: PhantomData }
+    }
+}
+
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
         let (mut start, mut end) = (self.offset, self.offset + held(self.len * size_of::<T>()));
@@ -213,6 +228,11 @@ impl<'a, T> View<'a, T> {
     pub fn part(self, range: Range<usize>) -> View<'a, T> {
         let (at, len) = part_of(self.at, self.len, size_of::<T>(), range);
         View { at, len, buffer: PhantomData }
+    }
+
+    /// The same memory as bytes.
+    pub fn into_bytes(self) -> View<'a, u8> {
+        View { at: self.at, len: self.bytes(), buffer: PhantomData }
     }
 
     pub(super) fn at(&self) -> sys::CUdeviceptr {
@@ -276,16 +296,14 @@ impl<'a, T> ViewMut<'a, T> {
         ViewMut { at, len, buffer: PhantomData }
     }
 
-    /// Those before an element, and the others.
+    /// Those before a place, and the others.
     ///
     /// # Panics
     ///
-    /// If there are fewer before it.
-    pub fn split(self, at: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
-        let (first, before) = part_of(self.at, self.len, size_of::<T>(), 0..at);
-        let (second, after) = part_of(self.at, self.len, size_of::<T>(), at..self.len);
-        let view = |at, len| ViewMut { at, len, buffer: PhantomData };
-        (view(first, before), view(second, after))
+    /// If the place lies behind them.
+    pub fn split_at(self, place: usize) -> (ViewMut<'a, T>, ViewMut<'a, T>) {
+        let (at, len) = part_of(self.at, self.len, size_of::<T>(), place..self.len);
+        (ViewMut { len: place, ..self }, ViewMut { at, len, buffer: PhantomData })
     }
 
     /// The same elements for as long as this is not used.

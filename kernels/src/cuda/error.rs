@@ -1,5 +1,7 @@
 //! What a device can refuse; each error is a sentence that says what to do.
 
+use std::time::Duration;
+
 use cudarc::driver::DriverError;
 
 /// Why a device cannot be used, or what it refused.
@@ -111,6 +113,33 @@ pub enum DeviceError {
         extents: (usize, usize, usize),
         /// As cuBLASLt names it.
         cause: String,
+    },
+    /// NCCL refused a message or broke it off.
+    #[error("{action} failed on rank {rank} of {ranks}, which left its communicator: {cause}")]
+    Message {
+        /// What was asked for.
+        action: &'static str,
+        /// Whose call it was.
+        rank: usize,
+        /// Of the communicator.
+        ranks: usize,
+        /// As NCCL says it.
+        cause: String,
+    },
+    /// The other side of a message was not there in time.
+    #[error(
+        "{action} took longer than {limit:?} on rank {rank} of {ranks}, which left its \
+         communicator; a rank may have ended, or not asked for its part"
+    )]
+    Late {
+        /// What was asked for.
+        action: &'static str,
+        /// Whose call it was.
+        rank: usize,
+        /// Of the communicator.
+        ranks: usize,
+        /// How long it may take.
+        limit: Duration,
     },
 }
 

@@ -1,10 +1,13 @@
 //! A GPU that tensors live on: streams, memory and products in one hand.
 
+mod peers;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use self::peers::Seat;
 use super::{
     Arena, Buffer, Device, DeviceError, Element, Event, Pinned, Stream, Streams, View,
     products::Products,
@@ -28,6 +31,8 @@ struct Inner {
     /// Angles that have been uploaded, by name.
     turns: Mutex<BTreeMap<String, Arc<Buffer<f32>>>>,
     pool: Arc<Pool>,
+    /// Its place among the GPUs that it was made with.
+    seat: Option<Seat>,
 }
 
 /// Pinned memory that is free, by bytes; it takes the driver long to make some.
@@ -51,10 +56,7 @@ impl Gpu {
     ///
     /// [`DeviceError`] if it does not have them, or cuBLASLt cannot be used.
     pub fn new(device: &Device, bytes: u64) -> Result<Self, DeviceError> {
-        let (streams, arena) = (Streams::new(device)?, Arena::new(device, bytes)?);
-        let products = Products::new(&streams.compute, &arena)?;
-        let (turns, pool) = (Mutex::default(), Arc::default());
-        Ok(Gpu { inner: Arc::new(Inner { streams, arena, products, turns, pool }) })
+        Gpu::seated(device, bytes, None)
     }
 
     /// What it is.

@@ -11,7 +11,7 @@ use cudarc::{
     nvrtc,
 };
 
-use super::{DeviceError, error::Doing};
+use super::{DeviceError, error::Doing, nccl};
 
 /// The oldest driver that has all functions we call: CUDA 12.8.
 const OLDEST_DRIVER: i32 = 12_080;
@@ -112,7 +112,7 @@ pub fn probe() -> Result<Vec<Found>, DeviceError> {
     }
 }
 
-/// NVRTC and cuBLASLt, which the GPU needs, and NCCL, which several need.
+/// NVRTC and cuBLASLt, which every GPU needs, and NCCL, which several need.
 pub fn libraries() -> [Library; 3] {
     [
         Library {
@@ -121,7 +121,11 @@ pub fn libraries() -> [Library; 3] {
             version: nvrtc_version().map(|(major, minor)| format!("{major}.{minor}")),
         },
         Library { name: "cuBLASLt", purpose: "multiplies matrices", version: cublaslt_version() },
-        Library { name: "NCCL", purpose: "messages between GPUs", version: nccl_version() },
+        Library {
+            name: "NCCL",
+            purpose: "carries messages between GPUs, and one alone needs none",
+            version: nccl::version(),
+        },
     ]
 }
 
@@ -149,31 +153,6 @@ pub(crate) fn cublaslt_version() -> Result<String, DeviceError> {
     // SAFETY: the function takes nothing and returns a number.
     let code = guarded(LIBRARY, || unsafe { cublaslt::sys::cublasLtGetVersion() })?;
     Ok(format!("{}.{}.{}", code / 10_000, code / 100 % 100, code % 100))
-}
-
-/// NCCL is looked for by the name that its package has; nothing calls it yet.
-fn nccl_version() -> Result<String, DeviceError> {
-    let missing = DeviceError::NoLibrary { library: "NCCL", package: "nvidia-nccl-cu13" };
-    #[cfg(target_os = "linux")]
-    for name in [c"libnccl.so.2", c"libnccl.so"] {
-        // SAFETY: loading the library runs its initialisers; the name ends with a zero.
-        let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY) };
-        if library.is_null() {
-            continue;
-        }
-        // SAFETY: the library is open and the name ends with a zero.
-        let symbol = unsafe { libc::dlsym(library, c"ncclGetVersion".as_ptr()) };
-        if symbol.is_null() {
-            continue;
-        }
-        // SAFETY: NCCL declares the function so, in all its versions.
-        let version: unsafe extern "C" fn(*mut i32) -> i32 = unsafe { std::mem::transmute(symbol) };
-        let mut code = 0;
-        // SAFETY: the pointer is that of a whole number.
-        unsafe { version(&mut code) };
-        return Ok(format!("{}.{}.{}", code / 10_000, code / 100 % 100, code % 100));
-    }
-    Err(missing)
 }
 
 fn devices() -> Result<Vec<Found>, DeviceError> {

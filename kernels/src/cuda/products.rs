@@ -105,9 +105,10 @@ fn assert_fits(len: usize, rows: usize, cols: usize, stride: usize) {
     assert!(end <= len, "[{rows}, {cols}] at row stride {stride} in {len} elements");
 }
 
-/// The largest power of two, at most 256, that divides an address.
+/// The largest power of two, at most 16, that divides an address: what vectors of elements need.
+/// More would let the bits of a product depend on where its rows lie among others.
 fn alignment(at: u64) -> u32 {
-    1 << at.trailing_zeros().min(8)
+    1 << at.trailing_zeros().min(4)
 }
 
 impl Products {

@@ -30,6 +30,8 @@ struct Handle {
 pub struct Streams {
     /// Kernels and products.
     pub compute: Stream,
+    /// Messages to and from other devices.
+    pub communication: Stream,
     /// Copies to the host.
     pub out: Stream,
     /// Copies back from it; a bus carries both ways at a time.
@@ -60,7 +62,12 @@ impl Streams {
     /// [`DeviceError::Driver`] if the driver refuses.
     pub fn new(device: &Device) -> Result<Self, DeviceError> {
         let stream = || Stream::new(device);
-        Ok(Streams { compute: stream()?, out: stream()?, back: stream()? })
+        Ok(Streams {
+            compute: stream()?,
+            communication: stream()?,
+            out: stream()?,
+            back: stream()?,
+        })
     }
 }
 

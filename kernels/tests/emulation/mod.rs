@@ -24,10 +24,11 @@ pub struct Emulation {
 }
 
 /// Each library and its source.
-const LIBRARIES: [(&str, &str); 3] = [
+const LIBRARIES: [(&str, &str); 4] = [
     ("libcuda.so.1", "driver.cpp"),
     ("libnvrtc.so", "nvrtc.cpp"),
     ("libcublasLt.so", "cublaslt.cpp"),
+    ("libnccl.so.2", "nccl.cpp"),
 ];
 
 fn shim() -> PathBuf {

@@ -1,31 +1,17 @@
 // An emulation of libcuda.so.1 for tests: the functions that the device layer calls, and no others.
 //
 // Device memory is the host's; a stream is a queue that a thread of its own works off in order; a
-// module is a library that the emulation of NVRTC has compiled, with its length before it. The
-// device has TROUPE_SHIM_MEMORY bytes (1 GiB), and is of TROUPE_SHIM_ARCH (90). Nothing here is or
-// resembles a GPU: what it shows is that calls come in a lawful order with lawful arguments.
+// module is a library that the emulation of NVRTC has compiled, with its length before it. Each of
+// TROUPE_SHIM_DEVICES devices (1, at most 8) has TROUPE_SHIM_MEMORY bytes (1 GiB) and is of
+// TROUPE_SHIM_ARCH (90). Nothing here is or resembles a GPU: what it shows is that calls come in a
+// lawful order with lawful arguments.
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <map>
 #include <set>
 #include <string>
 
-#include "stream.h"
-
-#define API extern "C" __attribute__((visibility("default")))
-
-enum Result {
-    SUCCESS = 0,
-    INVALID_VALUE = 1,
-    OUT_OF_MEMORY = 2,
-    NO_DEVICE = 100,
-    INVALID_IMAGE = 200,
-    INVALID_CONTEXT = 201,
-    NOT_FOUND = 500,
-    NOT_READY = 600,
-    ILLEGAL_ADDRESS = 700,
-};
+#include "memory.h"
 
 struct Event {
     std::shared_ptr<Records> records = std::make_shared<Records>();
@@ -49,40 +35,8 @@ struct Function {
     uint32_t most_shared = 48 * 1024;
 };
 
-static std::mutex all_lock;
-static std::map<uint64_t, size_t> pinned;
-static std::map<uint64_t, size_t> allocations;
-static size_t allocated = 0;
 static std::set<Stream*> streams;
 static std::map<void*, Function*> functions;
-static int sticky = SUCCESS;
-static thread_local bool has_context = false;
-
-static size_t number_from(const char* name, size_t otherwise) {
-    const char* text = getenv(name);
-    return text == nullptr ? otherwise : strtoull(text, nullptr, 10);
-}
-
-static size_t memory_bytes() {
-    return number_from("TROUPE_SHIM_MEMORY", (size_t)1 << 30);
-}
-
-static int ready() {
-    return has_context ? sticky : (int)INVALID_CONTEXT;
-}
-
-// Whether some bytes lie within one of some allocations.
-static bool is_within(const std::map<uint64_t, size_t>& all, uint64_t at, size_t bytes) {
-    std::lock_guard<std::mutex> held(all_lock);
-    auto next = all.upper_bound(at);
-    if (next == all.begin()) return false;
-    --next;
-    return at + bytes <= next->first + next->second;
-}
-
-static bool is_allocated(uint64_t at, size_t bytes) {
-    return is_within(allocations, at, bytes);
-}
 
 API int cuInit(unsigned) {
     return number_from("TROUPE_SHIM_DEVICES", 1) == 0 ? NO_DEVICE : SUCCESS;
@@ -124,8 +78,8 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
     }
 }
 
-API int cuDevicePrimaryCtxRetain(void** context, int) {
-    *context = &all_lock;
+API int cuDevicePrimaryCtxRetain(void** context, int device) {
+    *context = &contexts[device];
     return SUCCESS;
 }
 
@@ -134,35 +88,7 @@ API int cuDevicePrimaryCtxRelease_v2(int) {
 }
 
 API int cuCtxSetCurrent(void* context) {
-    has_context = context == &all_lock;
-    return SUCCESS;
-}
-
-API int cuMemGetInfo_v2(size_t* free, size_t* total) {
-    std::lock_guard<std::mutex> held(all_lock);
-    *total = memory_bytes(), *free = *total - allocated;
-    return SUCCESS;
-}
-
-API int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
-    if (ready() != SUCCESS) return ready();
-    std::lock_guard<std::mutex> held(all_lock);
-    if (bytes == 0) return INVALID_VALUE;
-    if (allocated + bytes > memory_bytes()) return OUT_OF_MEMORY;
-    void* memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    memset(memory, 0xFF, bytes);
-    allocated += bytes;
-    allocations[*at = (uint64_t)memory] = bytes;
-    return SUCCESS;
-}
-
-API int cuMemFree_v2(uint64_t at) {
-    std::lock_guard<std::mutex> held(all_lock);
-    auto found = allocations.find(at);
-    if (found == allocations.end()) return INVALID_VALUE;
-    allocated -= found->second;
-    allocations.erase(found);
-    free((void*)at);
+    current = context == nullptr ? -1 : (int)((char*)context - contexts);
     return SUCCESS;
 }
 
@@ -190,7 +116,7 @@ static int copy(void* to, const void* from, size_t bytes, Stream* stream) {
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
     if (ready() != SUCCESS) return ready();
     if (!is_allocated(to, bytes)) return INVALID_VALUE;
-    if (is_within(pinned, (uint64_t)from, bytes)) return copy((void*)to, from, bytes, stream);
+    if (is_pinned(from, bytes)) return copy((void*)to, from, bytes, stream);
     // Of memory that is not pinned the driver has a copy before it returns.
     auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
     stream->push([=] { memcpy((void*)to, staged->data(), bytes); });
@@ -218,14 +144,16 @@ API int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* 
 API int cuStreamCreate(Stream** stream, unsigned) {
     if (ready() != SUCCESS) return ready();
     std::lock_guard<std::mutex> held(all_lock);
-    streams.insert(*stream = new Stream);
+    streams.insert(*stream = new Stream(current));
     return SUCCESS;
 }
 
 API int cuStreamDestroy_v2(Stream* stream) {
-    std::lock_guard<std::mutex> held(all_lock);
-    streams.erase(stream);
-    delete stream;
+    {
+        std::lock_guard<std::mutex> held(all_lock);
+        streams.erase(stream);
+    }
+    delete stream;  // What is queued may need another thread's calls to end.
     return SUCCESS;
 }
 
@@ -235,8 +163,14 @@ API int cuStreamSynchronize(Stream* stream) {
 }
 
 API int cuCtxSynchronize() {
-    std::lock_guard<std::mutex> held(all_lock);
-    for (Stream* stream : streams) stream->drain();
+    std::vector<Stream*> own;
+    {
+        std::lock_guard<std::mutex> held(all_lock);
+        for (Stream* stream : streams) {
+            if (stream->device == current) own.push_back(stream);
+        }
+    }
+    for (Stream* stream : own) stream->drain();
     return ready();
 }
 
@@ -349,6 +283,7 @@ API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, uns
                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                        Stream* stream, void** arguments, void** extra) {
     if (ready() != SUCCESS) return ready();
+    if (stream->device != current) return INVALID_HANDLE;
     shim::Launch how = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, nullptr};
     uint64_t threads = (uint64_t)block_x * block_y * block_z;
     bool is_grid = grid_x > 0 && grid_y > 0 && grid_z > 0 && grid_y < 65536 && grid_z < 65536;

@@ -8,8 +8,9 @@
 
 typedef std::chrono::steady_clock Clock;
 
-// Work that a thread does in order.
+// Work that a thread does in order, for a device.
 struct Stream {
+    const int device;
     std::mutex lock;
     std::condition_variable changed;
     std::deque<std::function<void()>> queue;
@@ -42,6 +43,8 @@ struct Stream {
         std::unique_lock<std::mutex> held(lock);
         changed.wait(held, [&] { return queue.empty() && !is_busy; });
     }
+
+    explicit Stream(int device) : device(device) {}
 
     ~Stream() {
         {

@@ -151,7 +151,7 @@ pub(crate) fn embedded_weight<N: Float>(
 pub(crate) fn encode<N: Float>(gpu: &Gpu, x: &Tensor, bytes: usize) -> Tensor {
     let (rows, width) = (x.shape()[0], x.shape()[1]);
     let mut all = make::<u8>(gpu, bytes);
-    let (scales, codes) = all.view_mut().split(scales_of(rows, width));
+    let (scales, codes) = all.view_mut().split_at(scales_of(rows, width));
     done(fp8::encode(gpu.stream(), x.view::<N>(), width, codes, scales.cast()));
     super::tensor(gpu, &[bytes], DType::I32, all)
 }

@@ -77,4 +77,29 @@ impl Tensor {
     pub fn address(&self) -> usize {
         self.storage.address()
     }
+
+    /// Tensors on the way to a rank: what lies on another GPU than the rank's, as one message
+    /// between the two; what lies on the host stays there. Made by the thread of a communication
+    /// lane, which waits for it.
+    pub fn sent(tensors: &[Tensor], to: &Place) -> Vec<Tensor> {
+        let is_apart = |tensor: &&Tensor| match (to, tensor.gpu()) {
+            (Place::Gpu(to), Some(own)) => !to.is(own),
+            _ => false,
+        };
+        let apart: Vec<&Tensor> = tensors.iter().filter(is_apart).collect();
+        let (Place::Gpu(gpu), Some(from)) = (to, apart.first().and_then(|it| it.gpu())) else {
+            return tensors.to_vec();
+        };
+        let pieces: Vec<View<'_, u8>> = apart.iter().map(|tensor| tensor.raw()).collect();
+        let mut arrived = done(gpu.receive(from, &pieces)).into_iter();
+        let each = |tensor: &Tensor| match is_apart(&tensor) {
+            false => tensor.clone(),
+            true => {
+                let buffer = arrived.next().expect("a buffer for each piece");
+                let storage = Storage::Gpu(Piece::of(gpu, buffer));
+                Tensor::stored(&tensor.shape, tensor.dtype, storage)
+            }
+        };
+        tensors.iter().map(each).collect()
+    }
 }

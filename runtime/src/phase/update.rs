@@ -57,7 +57,7 @@ impl Worker {
     /// Moves the own slice of a parameter, or sends off what Newton-Schulz needs of it.
     fn begin_update(&mut self, parameter: usize, verdict: &Verdict) {
         let brief = self.brief.clone();
-        self.cross_bus(parameter, &brief.place);
+        self.cross_bus(parameter, brief.place(self.me));
         let about = &brief.graph.parameters()[parameter];
         let gradient = self.phase.joined.remove(&parameter);
         let owned = self.holdings.owned(parameter);

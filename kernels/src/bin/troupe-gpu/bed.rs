@@ -45,15 +45,16 @@ pub struct Bed {
 impl Bed {
     /// Compiles all kernels.
     pub fn new(device: &Device, seed: u64, is_brief: bool) -> Result<Self, DeviceError> {
-        let mut programs = Vec::new();
-        for format in [Format::F32, Format::Bf16] {
-            for source in WIDTHS.into_iter().flat_map(Source::all) {
-                programs.push(Program { source, format });
-            }
-        }
-        programs.sort_unstable();
-        programs.dedup();
-        device.load(&programs)?;
+        load_all(device)?;
+        Self::without_kernels(device, seed, is_brief)
+    }
+
+    /// Compiles what is used, when it is.
+    pub fn without_kernels(
+        device: &Device,
+        seed: u64,
+        is_brief: bool,
+    ) -> Result<Self, DeviceError> {
         let gpu = Gpu::new(device, ARENA_BYTES)?;
         let stream = gpu.stream().clone();
         Ok(Bed {
@@ -138,12 +139,22 @@ impl Bed {
         expected: &[T],
     ) -> Result<(), DeviceError> {
         let values = self.down(output)?;
+        self.same_values(name, &values, expected);
+        Ok(())
+    }
+
+    /// The same for an output that has come to the host on another way.
+    pub fn arrived<T: Same>(&mut self, name: &str, values: &[T], expected: &[T]) {
+        self.outputs.update(bytemuck::cast_slice(values));
+        self.same_values(name, values, expected);
+    }
+
+    fn same_values<T: Same>(&mut self, name: &str, values: &[T], expected: &[T]) {
         let differs = values.iter().zip(expected).position(|(a, b)| !a.is_same(b));
         let text = differs
             .map(|at| format!("element {at} is {:?}, expected {:?}", values[at], expected[at]));
         assert_eq!(values.len(), expected.len(), "{name}");
         self.say(name, text);
-        Ok(())
     }
 
     /// Says so if `|output - expected| > tolerance |expected|`, both as vectors, or one is NaN.
@@ -183,6 +194,18 @@ impl Bed {
             println!("WRONG {name}: {text}");
         }
     }
+}
+
+fn load_all(device: &Device) -> Result<(), DeviceError> {
+    let mut programs = Vec::new();
+    for format in [Format::F32, Format::Bf16] {
+        for source in WIDTHS.into_iter().flat_map(Source::all) {
+            programs.push(Program { source, format });
+        }
+    }
+    programs.sort_unstable();
+    programs.dedup();
+    device.load(&programs)
 }
 
 /// What can be compared by bits.

@@ -1,26 +1,32 @@
 //! Checks every kernel of this machine's GPU against its CPU twin, and times it against its floor.
 //!
-//! It needs the driver, NVRTC and cuBLASLt, and no Rust: build it elsewhere and carry it over, or
-//! let `tests/gpu.sh` do so. On the emulation of the driver (`kernels/tests/shim`) `check` runs as
-//! well; `time` would say nothing there.
+//! It needs the driver, NVRTC and cuBLASLt, NCCL for messages between GPUs, which are left out
+//! without it, and no Rust: build it elsewhere and carry it over, or let `tests/gpu.sh` do so. On
+//! the emulation of the driver (`kernels/tests/shim`) `check` runs as well; `time` would say
+//! nothing there.
 
 mod attention;
 mod bed;
 mod elementwise;
 mod loss;
 mod memory;
+mod messages;
 mod products;
 mod routing;
 mod rows;
 mod time;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use kernels::cuda::{Compiler, Device, DeviceError};
 
 use self::bed::Bed;
 
-const USAGE: &str = "troupe-gpu check [SEED [brief]] | time [small]";
+const USAGE: &str =
+    "troupe-gpu check [SEED [brief]] | messages [SEED [MILLISECONDS]] | time [small]";
+
+/// How long ranks may take to join each other, and a message to arrive.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +36,14 @@ fn main() -> ExitCode {
         ["check", seed, ref rest @ ..] => match (seed.parse(), rest) {
             (Ok(seed), []) => check(seed, false),
             (Ok(seed), ["brief"]) => check(seed, true),
+            _ => return usage(),
+        },
+        ["messages"] => messages(std::process::id().into(), MESSAGE_LIMIT),
+        ["messages", seed, ref rest @ ..] => match (seed.parse(), rest) {
+            (Ok(seed), []) => messages(seed, MESSAGE_LIMIT),
+            (Ok(seed), [limit]) if let Ok(limit) = limit.parse() => {
+                messages(seed, Duration::from_millis(limit))
+            }
             _ => return usage(),
         },
         ["time"] => opened().and_then(|device| time::all(&device, time::K2)).map(|()| true),
@@ -87,5 +101,17 @@ fn once(device: &Device, seed: u64, is_brief: bool) -> Result<(usize, String, us
     loss::all(&mut bed)?;
     products::all(&mut bed)?;
     attention::all(&mut bed)?;
+    messages::all(&mut bed, MESSAGE_LIMIT)?;
     Ok(bed.finish())
+}
+
+/// Runs the cases of messages alone, with a limit for each.
+fn messages(seed: u64, limit: Duration) -> Result<bool, DeviceError> {
+    let device = opened()?;
+    println!("seed {seed}");
+    let mut bed = Bed::without_kernels(&device, seed, false)?;
+    messages::all(&mut bed, limit)?;
+    let (comparisons, outputs, wrong) = bed.finish();
+    println!("{comparisons} comparisons, {wrong} wrong, outputs {outputs}");
+    Ok(wrong == 0)
 }

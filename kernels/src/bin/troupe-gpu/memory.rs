@@ -67,20 +67,21 @@ fn pinned(bed: &mut Bed) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Three streams hand a buffer round, each waiting for the one before.
+/// Four streams hand a buffer round, each waiting for the one before.
 fn streams(bed: &mut Bed) -> Result<(), DeviceError> {
-    let Streams { compute, out, back } = Streams::new(bed.stream.device())?;
+    let Streams { compute, communication, out, back } = Streams::new(bed.stream.device())?;
     let mut values: Vec<f32> = bed.normal(50_000, 1.0);
     let mut buffer = bed.up(&values)?;
     for round in 0..10 {
-        let order = [&compute, &out, &back];
-        let (own, next) = (order[round % 3], order[(round + 1) % 3]);
+        let order = [&compute, &communication, &out, &back];
+        let (own, next) = (order[round % 4], order[(round + 1) % 4]);
         reduce::scale(own, buffer.view_mut(), 1.0 + round as f32 / 8.0)?;
         kernels::reduce::scale(&mut values, 1.0 + round as f32 / 8.0);
         next.wait_for(&own.event()?)?;
     }
     out.wait()?;
+    communication.wait()?;
     compute.wait()?;
     back.wait()?;
-    bed.same("handed round by three streams", &buffer, &values)
+    bed.same("handed round by four streams", &buffer, &values)
 }
