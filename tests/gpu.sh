@@ -113,6 +113,8 @@ losses() { sed -n 's/.*"loss":\([-0-9.e+]*\).*/\1/p' "$1/metrics.jsonl"; }
 # Rounding differs, so losses do: at first by no more than it, later as two runs with other random
 # numbers do, since a token that goes to another expert changes all that comes after. So each loss
 # of the first 20 steps is held against EARLY, relative to it, and the mean of the last 20 to LATE.
+# Two kinds of instructions of a CPU in BF16 (`dot` and `avx512`, 100 steps of k2-nano) were 1.8e-4,
+# 4.3e-4 in the mean and 3.3e-3 in the worst step apart; what is allowed is some ten times that.
 compare() {
     local job=$1 precision=$2 steps=$3 early=$4 late=$5 device
     for device in Gpu Cpu; do
@@ -126,24 +128,24 @@ compare() {
         losses "$dir" > "$dir.txt"
     done
     local pair=$out/losses-${job##*/}-$precision
-    paste "$pair-Gpu.txt" "$pair-Cpu.txt" | awk -v early="$early" -v late="$late" '
+    paste "$pair-Gpu.txt" "$pair-Cpu.txt" | awk -v steps="$steps" -v early="$early" -v late="$late" '
         function abs(x) { return x < 0 ? -x : x }
         BEGIN { print "step  GPU  CPU  difference" }
-        NF != 2 { print "no loss of both at step " NR; bad = 1; exit }
+        !/^[0-9.]+(e-?[0-9]+)?\t[0-9.]+(e-?[0-9]+)?$/ { print "no losses at step " NR; lost = 1; exit }
         {
             apart = abs($1 - $2) / $2
             printf "%4d  %.6f  %.6f  %.1e\n", NR, $1, $2, apart
             gpu[NR] = $1; cpu[NR] = $2
             if (most < apart) most = apart
             if (NR <= 20 && first < apart) first = apart
-            # What is no number is not less than anything.
-            if (NR <= 20 && !(apart <= early)) bad = 1
+            if (NR <= 20 && early < apart) bad = 1
         }
         END {
+            if (lost) exit 1
             from = NR > 20 ? NR - 19 : 1
             for (i = from; i <= NR; i++) { g += gpu[i]; c += cpu[i] }
             end = c > 0 ? abs(g - c) / c : -1
-            if (!(NR > 0 && 0 <= end && end <= late)) bad = 1
+            if (NR != steps || end < 0 || late < end) bad = 1
             printf "%d losses, apart at most %.1e of the first 20 (allowed %.0e), ", NR, first, early
             printf "%.1e of all, %.1e in the mean of the last 20 (%.0e)\n", most, end, late
             exit bad
@@ -185,7 +187,7 @@ verify() {
         --set device=Gpu --set "precision=$precision"
 }
 
-# Losses in F32 may differ by 2e-3 at first and 1 % in the end; BF16 by what its rounding does.
+# Plans have equal bits, and losses are the CPU's but for rounding.
 training() {
     there "plans and losses" "$troupe" || return 0
     local text=$folder/text small=one,wide,held,offload,all
@@ -203,7 +205,7 @@ training() {
         verify "verify-nano-$precision.txt" k2-nano "" "$precision" 3
     done
     part "losses of k2-nano, F32" losses-nano-F32.txt compare k2-nano F32 100 2e-3 1e-2
-    part "losses of k2-nano, BF16" losses-nano-Bf16.txt compare k2-nano Bf16 100 1e-2 1e-2
+    part "losses of k2-nano, BF16" losses-nano-Bf16.txt compare k2-nano Bf16 100 2e-3 1e-2
 }
 
 is_emulation() { grep -qs "no GPU: an emulation" "$out/doctor.txt" "$out/gpu-check.txt"; }
