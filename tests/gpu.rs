@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
+use runtime::trace::Notes;
 use serde_json::Value;
 
 #[path = "../kernels/tests/emulation/mod.rs"]
@@ -82,6 +83,35 @@ fn all_plans_give_the_same_bits_on_one_gpu() {
             return;
         }
     }
+}
+
+/// A recorded step tells when the GPU worked, not when the host asked it to, and pictures read it.
+#[test]
+fn a_recorded_step_has_the_moments_of_the_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (dir, trace, page) = (path("run"), path("trace"), path("page.html"));
+    let arguments = ["run", JOB, "--plan", "all", "--quiet", "--dir", &dir, "--trace", &trace];
+    let sets = ["--trace-step", "1", "--set", "device=Gpu", "--set", "stop=Steps(1)"];
+    if succeeds(&[&arguments[..], &sets].concat()).is_none() {
+        return;
+    }
+    let text = fs::read_to_string(Path::new(&trace).join("step-00000001.jsonl")).unwrap();
+    let actors: Vec<Notes> =
+        text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(actors.len(), 8);
+    for notes in &actors {
+        let mut reached = 0;
+        for &(begin, end) in &notes.instructions {
+            assert!(reached <= begin && begin <= end, "one instruction after the other");
+            reached = end;
+        }
+        assert!(reached > 0);
+        assert!(notes.copies.iter().all(|&(.., begin, end)| begin < end));
+    }
+    assert!(actors.iter().any(|notes| !notes.copies.is_empty()));
+    succeeds(&["viz", JOB, "--plan", "all", "--trace", &trace, "-o", &page]);
+    assert!(fs::read_to_string(page).unwrap().contains("<html"));
 }
 
 /// Ranks on GPUs of their own, and two on one, exchange messages and have the bits of one GPU.

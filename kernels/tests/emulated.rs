@@ -145,7 +145,7 @@ fn messages(emulation: &Emulation, devices: &str, settings: &[(&str, &str)]) -> 
     let seed = fresh_seed();
     let limit = if settings.is_empty() { "60000" } else { "3000" };
     let settings = [&[("TROUPE_SHIM_DEVICES", devices)], settings].concat();
-    run(&emulation, &["messages", &seed, limit], &settings)
+    run(emulation, &["messages", &seed, limit], &settings)
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod loader;
 mod mailbox;
 mod message;
 pub mod metrics;
+mod moments;
 mod pace;
 mod phase;
 mod post;

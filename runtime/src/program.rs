@@ -12,6 +12,7 @@ use ops::{Observed, Tensor};
 use crate::{
     board::Doing,
     flights::FlightKey,
+    moments::Moments,
     report::Seen,
     worker::{Trail, Worker},
 };
@@ -23,6 +24,7 @@ impl Worker {
         self.seen = Seen::default();
         self.trail = Trail::default();
         self.observed.clear();
+        self.moments = Moments::begin(self.brief.place(self.me));
         self.flights.begin();
         self.mailbox.begin();
         kernels::gemm::time::take();
@@ -34,6 +36,7 @@ impl Worker {
             let Some(instruction) = self.instruction() else {
                 self.counter = None;
                 self.note_observed();
+                self.note_moments();
                 self.seen.product_seconds = kernels::gemm::time::take().as_secs_f64();
                 return self.finish_program();
             };
@@ -123,6 +126,7 @@ impl Worker {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.start();
                 }
+                let marked = self.moments.as_ref().map(Moments::mark);
                 let begin = Instant::now();
                 for source in self.sources() {
                     self.compute(compute, source);
@@ -130,7 +134,12 @@ impl Worker {
                 if let Some(device) = device {
                     device.end();
                 }
-                self.seen.busy_seconds += begin.elapsed().as_secs_f64();
+                match (&mut self.moments, marked) {
+                    (Some(moments), Some(marked)) => {
+                        moments.end(self.counter.unwrap_or(0), marked);
+                    }
+                    _ => self.seen.busy_seconds += begin.elapsed().as_secs_f64(),
+                }
             }
         }
     }
@@ -278,8 +287,22 @@ impl Worker {
 
     /// Adds up what forward passes observed, in their order; waits for a GPU.
     fn note_observed(&mut self) {
+        if self.moments.is_some() {
+            self.write_board(Doing::Working("waiting for the GPU".into()));
+        }
         for (node, observed, unit) in std::mem::take(&mut self.observed) {
             self.note(node, observed.known(), unit);
+        }
+    }
+
+    /// Notes when its GPU did what has been queued.
+    fn note_moments(&mut self) {
+        let Some(moments) = &mut self.moments else { return };
+        let ran = moments.take();
+        let seconds = ran.iter().map(|(_, begin, end)| (*end - *begin).as_secs_f64());
+        self.seen.busy_seconds += seconds.sum::<f64>();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.ran(&ran);
         }
     }
 

@@ -163,6 +163,24 @@ impl Recorder {
         self.part = now;
     }
 
+    /// Puts the moments of a GPU in place of the host's for the instructions that computed there. What
+    /// the host did ahead of it counts as done when the GPU had come so far.
+    pub(crate) fn ran(&mut self, all: &[(usize, Instant, Instant)]) {
+        for &(instruction, begin, end) in all {
+            let interval = (self.at(begin), self.at(end));
+            if let Some(note) = self.notes.instructions.get_mut(instruction) {
+                *note = interval;
+            }
+        }
+        let mut reached = 0;
+        for (begin, end) in &mut self.notes.instructions {
+            *begin = reached.max(*begin);
+            *end = (*begin).max(*end);
+            reached = *end;
+        }
+        self.part = self.part.max(reached);
+    }
+
     /// Notes that a message is here, and its way if it took one.
     pub(crate) fn arrived(
         &mut self,

@@ -31,6 +31,7 @@ use crate::{
     init::Initial,
     mailbox::Mailbox,
     message::Message,
+    moments::Moments,
     phase::Phase,
     post::{Connect, Post},
     report::{Report, Seen},
@@ -68,6 +69,8 @@ pub struct Worker {
     pub(crate) counter: Option<usize>,
     /// What forward passes observed, by node, with its unit; added up at the end of the program.
     pub(crate) observed: Vec<(NodeId, Observed, usize)>,
+    /// The clock of its GPU, if it has one.
+    pub(crate) moments: Option<Moments>,
     /// Collected during the program, reported at its end.
     pub(crate) seen: Seen,
     /// What an auditing cluster wants to know of each instruction of the step.
@@ -116,6 +119,7 @@ impl Worker {
             splits: BTreeMap::new(),
             counter: None,
             observed: Vec::new(),
+            moments: None,
             seen: Seen::default(),
             trail: Trail::default(),
             phase: Phase::default(),

@@ -209,8 +209,7 @@ def offload(options, troupe, report):
             found.append({"model": name, "plan": plan, "troupe": rate, "overlap": told["overlap"]})
     if found:
         report.title("Activations offloaded to the host")
-        text = "Hidden is what was copied while a program computed, after the warm-up; on a GPU a "
-        report.say(f"{text}program computes while it queues work, so it is the host's view.")
+        report.say("Hidden is what was copied while a program computed, after the warm-up.")
         report.table(rows)
     return found
 

@@ -89,6 +89,11 @@ impl Measured {
         self.median(|report| report.step_seconds)
     }
 
+    /// Part of the busy time that products take; nobody asks a GPU.
+    fn share(&self) -> Option<f64> {
+        self.gpus.is_empty().then(|| self.median(|report| report.matmul_share))
+    }
+
     /// Bytes that were held, with what lay on the host.
     fn memory(&self) -> usize {
         self.median(|report| report.memory_bytes as f64) as usize
@@ -119,7 +124,7 @@ impl Measured {
             "peak_flops": peak,
             "mfu": peak.map(|peak| self.flops / self.seconds() / peak),
             "gpus": self.gpus.iter().map(gpu).collect::<Vec<_>>(),
-            "matmul_share": self.median(|report| report.matmul_share),
+            "matmul_share": self.share(),
             "bubble": self.median(|report| report.bubble),
             "memory_bytes": self.memory(),
             "planned_bytes": self.planned,
@@ -132,7 +137,6 @@ impl Measured {
 
     fn text(&self, job: &Job, size: Size, peak: Option<f64>) -> String {
         let (seconds, tokens) = (self.seconds(), size.tokens());
-        let share = self.median(|report| report.matmul_share);
         let mfu = peak.map_or(String::new(), |peak| {
             let mfu = 100.0 * self.flops / seconds / peak;
             format!(", MFU {mfu:.1} % of {:.0} TFLOP/s", peak / 1e12)
@@ -149,9 +153,12 @@ impl Measured {
                 self.flops / 1e9,
                 self.flops / seconds / 1e9
             ),
-            format!("{:.0} % of the busy time in matrix products", 100.0 * share),
-            format!("{} held at most", bytes(self.memory())),
         ];
+        lines
+            .extend(self.share().map(|share| {
+                format!("{:.0} % of the busy time in matrix products", 100.0 * share)
+            }));
+        lines.push(format!("{} held at most", bytes(self.memory())));
         lines.extend(self.overlap().iter().flat_map(words::overlap));
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
