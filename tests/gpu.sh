@@ -33,7 +33,7 @@ gather() (
     cp "$on_gpu" "$to/on_gpu"
     cp "$release/troupe" "$release/troupe-gpu" tests/gpu.sh "$to"
     cp -r tests/jobs tests/peer tests/reference "$to"
-    find core kernels ops graphs runtime jobs -name '*.rs' | while read -r file; do
+    find kernels ops graphs runtime jobs -name '*.rs' | while read -r file; do
         cp "$file" "$to/text/${file//\//-}"
     done
 )
