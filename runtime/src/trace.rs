@@ -163,8 +163,8 @@ impl Recorder {
         self.part = now;
     }
 
-    /// Puts the moments of a GPU in place of the host's for the instructions that computed there. What
-    /// the host did ahead of it counts as done when the GPU had come so far.
+    /// Puts the moments of a GPU in place of the host's for the instructions that computed there.
+    /// What the host did ahead of it counts as done when the GPU had come so far.
     pub(crate) fn ran(&mut self, all: &[(usize, Instant, Instant)]) {
         for &(instruction, begin, end) in all {
             let interval = (self.at(begin), self.at(end));
