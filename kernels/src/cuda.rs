@@ -19,6 +19,7 @@ pub mod embedding;
 mod error;
 pub mod fp8;
 mod gpu;
+pub mod grouped;
 mod launch;
 pub mod nccl;
 pub mod newton_schulz;

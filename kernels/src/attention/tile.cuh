@@ -4,9 +4,7 @@
 // shared memory is padded with zeros to a multiple of 32 numbers, the depth of products, and by 16
 // bytes, so that the rows that a matrix load touches lie in different banks.
 //
-// A warp multiplies 16 rows at a time. Of a product [16, 8 n] a thread holds, of each eight
-// columns, c[0], c[1] in row lane / 4 and c[2], c[3] eight rows below, in columns 2 (lane % 4)
-// and the next: the layout of mma.m16n8k16 (PTX ISA, "Matrix Fragments for mma.m16n8k16").
+// A warp multiplies 16 rows at a time; what a thread holds of a product is said in fragments.cuh.
 
 const u32 KEY = NOPE + ROPE;
 const u32 KEY_DEPTH = (KEY + 31) / 32 * 32;
@@ -23,49 +21,6 @@ const u32 SCORE_STRIDE = OTHER + PADDING;
 // A divisor that is zero only where nothing is divided by it.
 DEVICE constexpr u32 at_least_one(u32 x) {
     return x == 0 ? 1 : x;
-}
-
-DEVICE u32 lane_of_warp() {
-    return threadIdx.x % WARP;
-}
-
-// Four matrices of 8 x 8 out of shared memory; lanes 8 i .. 8 i + 7 name the rows of matrix i.
-// A thread gets the two neighbours at row lane / 4, column 2 (lane % 4).
-DEVICE void load_matrices(const Bf16* row, u32 (&to)[4]) {
-#ifdef TROUPE_SHIM
-    shim::load_matrices(row, to, false);
-#else
-    u32 at = (u32)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(at)
-                 : "memory");
-#endif
-}
-
-// As above, with each matrix transposed.
-DEVICE void load_matrices_turned(const Bf16* row, u32 (&to)[4]) {
-#ifdef TROUPE_SHIM
-    shim::load_matrices(row, to, true);
-#else
-    u32 at = (u32)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(at)
-                 : "memory");
-#endif
-}
-
-// c[16, 8] += a[16, 16] b[16, 8], a warp's.
-DEVICE void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b_low, u32 b_high) {
-#ifdef TROUPE_SHIM
-    shim::multiply_fragments(c, a, b_low, b_high);
-#else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
-#endif
 }
 
 // c[16, 8 TILES] += a[16, DEPTH] b, all in shared memory, a warp's, on tensor cores.

@@ -22,9 +22,6 @@ const EIGHT: usize = 8;
 /// Blocks for each multiprocessor where threads stride over all elements.
 const BLOCKS: usize = 16;
 
-/// Words of the longest argument.
-const WORDS: usize = 8;
-
 /// A float that kernels are compiled for.
 pub trait Float: Number + Element {
     /// Its name.
@@ -45,7 +42,9 @@ pub(super) struct Launch<'a> {
     stream: &'a Stream,
     program: Program,
     kernel: &'static str,
-    arguments: Vec<[u64; WORDS]>,
+    /// All arguments, one behind the other, and where each begins.
+    words: Vec<u64>,
+    starts: Vec<usize>,
     shared_bytes: u32,
 }
 
@@ -57,7 +56,8 @@ impl<'a> Launch<'a> {
         kernel: &'static str,
     ) -> Launch<'a> {
         let program = Program { source, format: N::FORMAT };
-        Launch { stream, program, kernel, arguments: Vec::new(), shared_bytes: 0 }
+        let (words, starts) = (Vec::new(), Vec::new());
+        Launch { stream, program, kernel, words, starts, shared_bytes: 0 }
     }
 
     /// A pointer to elements that are read.
@@ -82,14 +82,13 @@ impl<'a> Launch<'a> {
 
     /// A word, of which the kernel takes the lower bytes; so are all arguments passed.
     pub(super) fn number(self, x: u64) -> Self {
-        let mut words = [0; WORDS];
-        words[0] = x;
-        self.words(words)
+        self.words(&[x])
     }
 
     /// A structure of words.
-    pub(super) fn words(mut self, words: [u64; WORDS]) -> Self {
-        self.arguments.push(words);
+    pub(super) fn words(mut self, words: &[u64]) -> Self {
+        self.starts.push(self.words.len());
+        self.words.extend_from_slice(words);
         self
     }
 
@@ -127,8 +126,9 @@ impl<'a> Launch<'a> {
         let device = self.stream.device();
         device.bind()?;
         let function = device.function(self.program, self.kernel, self.shared_bytes)?;
+        let words = &mut self.words;
         let mut arguments: Vec<*mut c_void> =
-            self.arguments.iter_mut().map(|words| words.as_mut_ptr().cast()).collect();
+            self.starts.iter().map(|&start| (&raw mut words[start]).cast()).collect();
         let extent = |n: usize| u32::try_from(n).expect("a grid has at most 2^32 blocks");
         let grid = (extent(grid.0), extent(grid.1), extent(grid.2));
         let (shared, stream) = (self.shared_bytes, self.stream.raw());

@@ -3,6 +3,7 @@
 use crate::attention::Heads;
 
 const PRELUDE: &str = include_str!("prelude.cuh");
+const FRAGMENTS: &str = include_str!("fragments.cuh");
 const TILE: &str = include_str!("../attention/tile.cuh");
 
 /// The format of activations that a source is compiled for.
@@ -55,6 +56,8 @@ pub enum Source {
     Embedding,
     /// `fp8.cu`
     Fp8,
+    /// `gemm/grouped.cu`
+    Grouped,
     /// `newton_schulz.cu`
     NewtonSchulz,
     /// `permute.cu`
@@ -84,7 +87,7 @@ pub struct Program {
 
 impl Source {
     /// Every source, attention's for the given widths.
-    pub fn all(widths: Widths) -> [Source; 15] {
+    pub fn all(widths: Widths) -> [Source; 16] {
         use Source::*;
         [
             AdamW,
@@ -94,6 +97,7 @@ impl Source {
             CrossEntropy,
             Embedding,
             Fp8,
+            Grouped,
             NewtonSchulz,
             Permute,
             Reduce,
@@ -119,6 +123,7 @@ impl Source {
             Source::CrossEntropy => ("cross_entropy", include_str!("../cross_entropy.cu")),
             Source::Embedding => ("embedding", include_str!("../embedding.cu")),
             Source::Fp8 => ("fp8", include_str!("../fp8.cu")),
+            Source::Grouped => ("gemm/grouped", include_str!("../gemm/grouped.cu")),
             Source::NewtonSchulz => ("newton_schulz", include_str!("../newton_schulz.cu")),
             Source::Permute => ("permute", include_str!("../permute.cu")),
             Source::Reduce => ("reduce", include_str!("../reduce.cu")),
@@ -154,11 +159,17 @@ impl Program {
     /// All that is compiled, with the files' names for messages.
     pub fn text(self) -> String {
         let (name, text) = self.source.file();
-        let tile = match self.source.widths() {
-            Some(_) => format!("#line 1 \"attention/tile.cuh\"\n{TILE}"),
-            None => String::new(),
-        };
-        format!("#line 1 \"cuda/prelude.cuh\"\n{PRELUDE}{tile}#line 1 \"{name}.cu\"\n{text}")
+        let mut shared = Vec::new();
+        if self.source == Source::Grouped || self.source.widths().is_some() {
+            shared.push(("cuda/fragments.cuh", FRAGMENTS));
+        }
+        if self.source.widths().is_some() {
+            shared.push(("attention/tile.cuh", TILE));
+        }
+        let name = format!("{name}.cu");
+        let files = [("cuda/prelude.cuh", PRELUDE)].into_iter().chain(shared);
+        let files = files.chain([(&*name, text)]);
+        files.map(|(name, text)| format!("#line 1 \"{name}\"\n{text}")).collect()
     }
 
     /// Options that every compiler of it needs; 186 is a loop that an extent of zero leaves out.

@@ -42,7 +42,7 @@ pub fn sums<N: Float>(
     let mut terms = [0; TERMS];
     terms.iter_mut().zip(all).for_each(|(term, x)| *term = x.at());
     let launch = Launch::of::<N>(stream, Source::Reduce, "sums");
-    launch.words(terms).count(all.len()).write(y).count(count).over(count)
+    launch.words(&terms).count(all.len()).write(y).count(count).over(count)
 }
 
 /// `y[i] += x[i]`, each sum rounded to its format.

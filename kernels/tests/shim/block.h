@@ -94,6 +94,13 @@ struct Block {
     }
 };
 
+// A copy to shared memory that a thread has begun and not waited for.
+struct Copy {
+    uint8_t* to;
+    const uint8_t* from;
+    uint32_t there, group;
+};
+
 // A thread of a block.
 struct Self {
     uint3 thread, block, block_dim, grid_dim;
@@ -104,6 +111,9 @@ struct Self {
     // Where it waits, and for what to be over.
     const Barrier* waits_at;
     uint32_t waits_for;
+    // Its copies, and the groups of them that it has ended.
+    std::vector<Copy> copies;
+    uint32_t copy_groups;
     char* stack;
 #ifdef SHIM_WATCHED
     ucontext_t place;
@@ -201,6 +211,7 @@ UNWATCHED void yield() {
 UNWATCHED void begin() {
     acquire(&fibers.begins);
     (*fibers.body)();
+    if (!self().copies.empty()) fail("a thread ends before its copies");
     self().all->barrier.leave();
     self().warp->barrier.leave();
     release(&fibers.ends);
@@ -263,7 +274,7 @@ inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool rev
                       i / how.block.x / how.block.y};
         own.block = block, own.block_dim = how.block, own.grid_dim = how.grid;
         own.index = i, own.threads = threads, own.is_done = false;
-        own.waits_at = nullptr;
+        own.waits_at = nullptr, own.copy_groups = 0;
         own.all = &all, own.warp = &all.warps[i / WARP];
     }
     run_fibers(threads, reverse);

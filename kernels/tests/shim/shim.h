@@ -25,6 +25,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __shared__ static
+#define __grid_constant__
 
 struct uint3 {
     uint32_t x, y, z;
@@ -114,6 +115,31 @@ UNWATCHED void multiply_fragments(float (&c)[4], const uint32_t (&a)[4], uint32_
         c[i] = (float)sum;
     }
     close_slots();
+}
+
+// PTX ISA, cp.async of 16 bytes. What is to be overwritten is lost at once and the bytes arrive at
+// the wait, so a copy into what others still read, and a read before the wait, are both seen.
+inline void copy_soon(void* to, const void* from, uint32_t there) {
+    if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0) fail("cp.async is not aligned");
+    if (16 < there) fail("cp.async of more than 16 bytes");
+    memset(to, 0xFF, 16);
+    Self& own = self();
+    own.copies.push_back({(uint8_t*)to, (const uint8_t*)from, there, own.copy_groups});
+}
+
+inline void end_group_of_copies() {
+    ++self().copy_groups;
+}
+
+inline void wait_for_copies(uint32_t latest) {
+    Self& own = self();
+    size_t done = 0;
+    while (done < own.copies.size() && own.copies[done].group + latest < own.copy_groups) {
+        const Copy& copy = own.copies[done++];
+        memset(copy.to, 0, 16);
+        memcpy(copy.to, copy.from, copy.there);
+    }
+    own.copies.erase(own.copies.begin(), own.copies.begin() + done);
 }
 
 }  // namespace shim

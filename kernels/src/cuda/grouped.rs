@@ -1,0 +1,182 @@
+//! Products of each group's rows with the group's own factor, one launch for all groups; the twin
+//! of [`crate::gemm::multiply_grouped`], for the three parts of an expert layer.
+//!
+//! An element's bits depend on its row and column alone: not on the rows beside it, nor on how
+//! many groups there are. That is why there is one kernel for all extents, and no cuBLASLt where
+//! groups have many rows: no rank knows how many they have under another plan.
+
+use std::ops::Range;
+
+use super::{DeviceError, Float, Stream, View, ViewMut, launch::Launch, program::Source};
+use crate::gemm::Output;
+
+/// Groups of one launch, as in `gemm/grouped.cu`: the table is an argument of 3 KiB.
+pub const GROUPS: usize = 128;
+
+/// Rows and columns of a block's tile.
+const TILE: usize = 128;
+
+/// Threads of a block.
+const THREADS: u32 = 128;
+
+/// Shared memory for four stages of both factors, 128 rows of 64 bytes each and 16 between them.
+const STAGES_BYTES: usize = 4 * 2 * 128 * 80;
+
+/// Words of a group in the table.
+const WORDS: usize = 3;
+
+/// Extents of every group's matrix, `w [output, input]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Extents {
+    /// Width of a row before.
+    pub input: usize,
+    /// Width of a row after.
+    pub output: usize,
+}
+
+/// A group's part of a sum of weight gradients.
+#[derive(Debug)]
+pub struct Sum<'a> {
+    /// The rows of the group among all rows.
+    pub rows: Range<usize>,
+    /// `[output, input]`.
+    pub dw: ViewMut<'a, f32>,
+    /// Whether it is written or added to.
+    pub output: Output,
+}
+
+/// A group that has rows, as the kernels know it.
+struct Group {
+    at: u64,
+    rows: Range<usize>,
+    is_added: bool,
+}
+
+/// Queues `y[r, o] = sum_i x[r, i] w_e[o, i]` for the rows of each group `e`.
+///
+/// `counts` are the rows of each group, one after the other; a group without rows costs nothing.
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths do not fit each other.
+pub fn forward<N: Float>(
+    stream: &Stream,
+    at: Extents,
+    x: View<'_, N>,
+    counts: &[usize],
+    w: &[View<'_, N>],
+    mut y: ViewMut<'_, N>,
+) -> Result<(), DeviceError> {
+    let groups = with_rows(at, counts, w, x.len(), y.len());
+    let tiles = |group: &Group| group.rows.len().div_ceil(TILE) * at.output.div_ceil(TILE);
+    launches::<N>(stream, "grouped_forward", &groups, tiles, |launch| {
+        launch.read(x).count(at.input).count(at.output).write(y.again())
+    })
+}
+
+/// Queues `dx[r, i] = sum_o dy[r, o] w_e[o, i]` for the rows of each group `e`.
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths do not fit each other.
+pub fn backward_input<N: Float>(
+    stream: &Stream,
+    at: Extents,
+    dy: View<'_, N>,
+    counts: &[usize],
+    w: &[View<'_, N>],
+    mut dx: ViewMut<'_, N>,
+) -> Result<(), DeviceError> {
+    let groups = with_rows(at, counts, w, dx.len(), dy.len());
+    let tiles = |group: &Group| group.rows.len().div_ceil(TILE) * at.input.div_ceil(TILE);
+    launches::<N>(stream, "grouped_backward_input", &groups, tiles, |launch| {
+        launch.read(dy).count(at.output).count(at.input).write(dx.again())
+    })
+}
+
+/// Queues `dw_e[o, i] = sum_r dy[r, o] x[r, i]`, or `+=`, over the rows of each group `e`.
+///
+/// The sum is taken first, and then added. A group without rows is left as it is.
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths do not fit each other.
+pub fn backward_weight<N: Float>(
+    stream: &Stream,
+    at: Extents,
+    dy: View<'_, N>,
+    x: View<'_, N>,
+    sums: Vec<Sum<'_>>,
+) -> Result<(), DeviceError> {
+    let group = |Sum { rows, dw, output }: Sum<'_>| {
+        assert_eq!(dw.len(), at.output * at.input, "dw [output, input]");
+        let lengths = (rows.end * at.output, rows.end * at.input);
+        assert!(lengths.0 <= dy.len() && lengths.1 <= x.len(), "{rows:?} of dy and x");
+        Group { at: dw.at(), rows, is_added: output == Output::Add }
+    };
+    let groups: Vec<Group> =
+        sums.into_iter().map(group).filter(|group| !group.rows.is_empty()).collect();
+    let tiles = |_: &Group| at.output.div_ceil(TILE) * at.input.div_ceil(TILE);
+    launches::<N>(stream, "grouped_backward_weight", &groups, tiles, |launch| {
+        launch.read(dy).count(at.output).read(x).count(at.input)
+    })
+}
+
+/// The groups that have rows, once all lengths have been checked.
+fn with_rows<N>(
+    at: Extents,
+    counts: &[usize],
+    w: &[View<'_, N>],
+    inputs: usize,
+    outputs: usize,
+) -> Vec<Group> {
+    let (rows, size) = (counts.iter().sum::<usize>(), at.output * at.input);
+    assert_eq!((inputs, outputs), (rows * at.input, rows * at.output), "rows of all groups");
+    assert_eq!(w.len(), counts.len(), "a matrix for each group");
+    assert!(w.iter().all(|w| w.len() == size), "w [{}, {}]", at.output, at.input);
+    let mut end = 0;
+    let groups = w.iter().zip(counts).map(|(w, count)| {
+        let first = end;
+        end += count;
+        Group { at: w.at(), rows: first..end, is_added: false }
+    });
+    groups.filter(|group| !group.rows.is_empty()).collect()
+}
+
+/// Queues a kernel for groups of so many tiles each, with the arguments that follow the table.
+fn launches<N: Float>(
+    stream: &Stream,
+    kernel: &'static str,
+    groups: &[Group],
+    tiles: impl Fn(&Group) -> usize,
+    mut rest: impl FnMut(Launch<'_>) -> Launch<'_>,
+) -> Result<(), DeviceError> {
+    let short = |n: usize| u64::from(u32::try_from(n).expect("fewer than 2^32 rows and tiles"));
+    for groups in groups.chunks(GROUPS) {
+        let mut table = [0; GROUPS * WORDS];
+        let mut end = 0;
+        for (words, group) in table.chunks_exact_mut(WORDS).zip(groups) {
+            let rows = &group.rows;
+            words[0] = group.at;
+            words[1] = short(rows.start) | short(rows.len()) << 32;
+            words[2] = short(end) | u64::from(group.is_added) << 32;
+            end += tiles(group);
+        }
+        let launch = Launch::of::<N>(stream, Source::Grouped, kernel).words(&table);
+        let launch = rest(launch.count(groups.len())).shared(STAGES_BYTES);
+        launch.go((end, 1, 1), (THREADS, 1, 1))?;
+    }
+    Ok(())
+}
