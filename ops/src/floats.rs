@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use kernels::{
-    cuda::{Buffer, Gpu, View, ViewMut, reduce as on_gpu, squares},
+    cuda::{Buffer, Gpu, View, ViewMut, grouped::Sum, reduce as on_gpu, squares},
     gemm::{Matrix, Output, accumulate},
     reduce,
     squares::Squares,
@@ -11,6 +11,7 @@ use kernels::{
 
 use crate::{
     DType, Place, Tensor,
+    grouped_linear::experts,
     on_gpu::{done, floats, make, products, rows::narrowed},
 };
 
@@ -235,6 +236,32 @@ impl Floats {
                 let to = own.room.view_mut().part(at..end);
                 products::turned(&own.gpu, to, output, a, b);
             }
+        }
+    }
+
+    /// Adds to each of several sums, one of an expert, `a^T b` of its rows of `a [r, o]` and
+    /// `b [r, i]`, or writes it where nothing is yet. An expert without rows stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// If the extents do not fit each other, or not all is in one place.
+    pub(crate) fn accumulate_grouped(all: &mut [Floats], counts: &[i32], a: &Tensor, b: &Tensor) {
+        let (mut gpu, mut sums) = (None, Vec::new());
+        for (sum, rows) in experts(all, counts) {
+            match sum {
+                Floats::Host(_) => sum.accumulate(0, &a.rows(rows.clone()), &b.rows(rows)),
+                Floats::Gpu(own) => {
+                    let end = a.shape()[1] * b.shape()[1];
+                    let output = if own.len == 0 { Output::Write } else { Output::Add };
+                    own.len = own.len.max(end);
+                    gpu.get_or_insert_with(|| own.gpu.clone());
+                    let dw = own.room.view_mut().part(0..end);
+                    sums.push(Sum { rows, dw, output });
+                }
+            }
+        }
+        if let Some(gpu) = gpu {
+            products::grouped_turned(&gpu, a, b, sums);
         }
     }
 

@@ -127,10 +127,7 @@ impl Operator for GroupedLinear {
         dy: &[Tensor],
         dw: &mut [Floats],
     ) {
-        for (dw, part) in experts(dw, saved[1].i32()) {
-            let (dy, x) = (dy[0].rows(part.clone()), saved[0].rows(part));
-            dw.accumulate(0, &dy, &x);
-        }
+        Floats::accumulate_grouped(dw, saved[1].i32(), &dy[0], &saved[0]);
     }
 
     fn cost(&self, r: usize, _s: usize) -> Cost {

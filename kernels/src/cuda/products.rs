@@ -2,7 +2,8 @@
 //!
 //! Factors of BF16 are multiplied as such on tensor cores and summed in F32; F32 is multiplied in
 //! full (`COMPUTE_32F`, never TF32). Unlike on the CPU, a row's bits may depend on how many rows
-//! there are, since cuBLASLt chooses a kernel by the extents; equal calls give equal bits.
+//! there are, since cuBLASLt chooses a kernel by the extents; equal calls give equal bits. Products
+//! of an expert layer are in [`super::grouped`].
 
 mod plan;
 
@@ -205,40 +206,6 @@ impl Products {
         };
         let (a, b, c) = (a.values.at(), b.values.at(), c.values.at());
         self.queue(plan, alpha, beta, a, b, c).map_err(refused)
-    }
-
-    /// Queues the rows of each group times the group's own factor: `c [rows, cols]`.
-    ///
-    /// `counts` are the rows of each group, one after the other; a group without rows has no
-    /// product.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError::Product`] with what cuBLASLt says.
-    ///
-    /// # Panics
-    ///
-    /// If the counts do not sum up to the rows, or the extents do not fit each other.
-    pub fn grouped<'b, N: Float, C: Float>(
-        &self,
-        mut c: ViewMut<'_, C>,
-        cols: usize,
-        a: View<'_, N>,
-        depth: usize,
-        counts: &[usize],
-        factor: impl Fn(usize) -> Matrix<'b, N>,
-    ) -> Result<(), DeviceError> {
-        let rows: usize = counts.iter().sum();
-        assert_eq!((a.len(), c.len()), (rows * depth, rows * cols), "rows of all groups");
-        let mut first = 0;
-        for (group, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let end = first + count;
-            let own = MatrixMut::new(c.again().part(first * cols..end * cols), count, cols);
-            let a = Matrix::new(a.part(first * depth..end * depth), count, depth);
-            self.product(own, Output::Write, 1.0, a, factor(group))?;
-            first = end;
-        }
-        Ok(())
     }
 
     /// What is left of a product without depth: `beta c`, of which zero and one are asked for.

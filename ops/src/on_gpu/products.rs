@@ -3,6 +3,7 @@
 use kernels::{
     cuda::{
         Buffer, Float, Gpu, ViewMut,
+        grouped::{self, Extents, Sum},
         products::{Matrix, MatrixMut},
     },
     gemm::Output,
@@ -52,7 +53,7 @@ pub(crate) fn exact(gpu: &Gpu, x: &Tensor, w: &Tensor) -> Buffer<f32> {
     buffer::<f32, f32>(gpu, &x.to(DType::F32), &w.to(DType::F32), true)
 }
 
-/// The rows of each expert times its weight, turned or not: `[r, width]`.
+/// The rows of each expert times its weight `[o, i]`, turned or not: `[r, width]`.
 pub(crate) fn grouped<N: Float>(
     gpu: &Gpu,
     rows: &Tensor,
@@ -62,13 +63,26 @@ pub(crate) fn grouped<N: Float>(
     turned: bool,
 ) -> Tensor {
     let (count, depth) = (rows.shape()[0], rows.shape()[1]);
-    let factor = |expert: usize| match turned {
-        true => matrix::<N>(&w[expert]).transposed(),
-        false => matrix::<N>(&w[expert]),
-    };
+    let (input, output) = if turned { (depth, width) } else { (width, depth) };
+    let (at, w): (_, Vec<_>) = (Extents { input, output }, w.iter().map(Tensor::view).collect());
     let mut y = make::<N>(gpu, count * width);
-    done(gpu.products().grouped(y.view_mut(), width, rows.view(), depth, counts, factor));
+    let (stream, x, to) = (gpu.stream(), rows.view(), y.view_mut());
+    done(match turned {
+        true => grouped::forward::<N>(stream, at, x, counts, &w, to),
+        false => grouped::backward_input::<N>(stream, at, x, counts, &w, to),
+    });
     floats(gpu, &[count, width], y)
+}
+
+/// Writes or adds to each sum `a^T b` of its rows of `a [r, o]` and `b [r, i]`.
+pub(crate) fn grouped_turned(gpu: &Gpu, a: &Tensor, b: &Tensor, sums: Vec<Sum<'_>>) {
+    let (a, b) = alike(a, b);
+    in_format!(a.dtype(), grouped_turned_as(gpu, &a, &b, sums));
+}
+
+fn grouped_turned_as<N: Float>(gpu: &Gpu, a: &Tensor, b: &Tensor, sums: Vec<Sum<'_>>) {
+    let at = Extents { input: b.shape()[1], output: a.shape()[1] };
+    done(grouped::backward_weight::<N>(gpu.stream(), at, a.view(), b.view(), sums));
 }
 
 /// Writes or adds `a^T b` of `a [t, o]` and `b [t, i]`.

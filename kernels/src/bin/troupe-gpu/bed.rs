@@ -166,6 +166,12 @@ impl Bed {
         tolerance: f64,
     ) -> Result<(), DeviceError> {
         let values = self.down(output)?;
+        self.near(name, &values, expected, tolerance);
+        Ok(())
+    }
+
+    /// The same for an output that is on the host.
+    pub fn near<N: Float>(&mut self, name: &str, values: &[N], expected: &[N], tolerance: f64) {
         assert_eq!(values.len(), expected.len(), "{name}");
         let (mut apart, mut size) = (0.0, 0.0);
         for (value, expected) in values.iter().zip(expected) {
@@ -179,7 +185,6 @@ impl Bed {
         let error = (apart / size).sqrt();
         let text = (!is_close).then(|| format!("off by {error:.1e}, expected {tolerance:.1e}"));
         self.say(name, text);
-        Ok(())
     }
 
     /// Says so if something that must hold does not.

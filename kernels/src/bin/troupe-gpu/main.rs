@@ -8,6 +8,7 @@
 mod attention;
 mod bed;
 mod elementwise;
+mod grouped;
 mod loss;
 mod memory;
 mod messages;
@@ -100,6 +101,7 @@ fn once(device: &Device, seed: u64, is_brief: bool) -> Result<(usize, String, us
     routing::all(&mut bed)?;
     loss::all(&mut bed)?;
     products::all(&mut bed)?;
+    grouped::all(&mut bed)?;
     attention::all(&mut bed)?;
     messages::all(&mut bed, MESSAGE_LIMIT)?;
     Ok(bed.finish())

@@ -1,4 +1,4 @@
-//! Products in the three layouts that operators use, strided, grouped, and without any element.
+//! Products in the three layouts that operators use, strided, and without any element.
 
 use half::bf16;
 use kernels::{
@@ -25,14 +25,17 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
         }
     }
     strided(bed)?;
-    grouped::<f32>(bed)?;
-    grouped::<bf16>(bed)?;
     orthogonal::<f32>(bed)?;
     orthogonal::<bf16>(bed)
 }
 
 /// A matrix on the host and how it is stored.
-fn on_cpu<N: Float>(values: &[N], rows: usize, cols: usize, is_turned: bool) -> gemm::Matrix<'_> {
+pub fn on_cpu<N: Float>(
+    values: &[N],
+    rows: usize,
+    cols: usize,
+    is_turned: bool,
+) -> gemm::Matrix<'_> {
     match is_turned {
         true => gemm::Matrix::of(N::values(values), cols, rows, rows).transposed(),
         false => gemm::Matrix::of(N::values(values), rows, cols, cols),
@@ -85,22 +88,6 @@ fn strided(bed: &mut Bed) -> Result<(), DeviceError> {
     let out = MatrixMut::strided(on_c.view_mut().part(c_from..len), rows, cols, stride);
     bed.gpu.products().product(out, Output::Write, 1.0, left, right)?;
     bed.close("product of parts", &on_c, &c, 2e-6)
-}
-
-fn grouped<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
-    let (counts, depth, cols) = ([3, 0, 17, 1, 0], 12, 9);
-    let rows: usize = counts.iter().sum();
-    let x: Vec<N> = bed.normal(rows * depth, 1.0);
-    let weights: Vec<Vec<N>> = counts.iter().map(|_| bed.normal(cols * depth, 1.0)).collect();
-    let expected: Vec<N> =
-        gemm::multiply_grouped(on_cpu(&x, rows, depth, false), &counts, cols, |e| {
-            on_cpu(&weights[e], depth, cols, true).into()
-        });
-    let on_weights = weights.iter().map(|w| bed.up(w)).collect::<Result<Vec<_>, _>>()?;
-    let (on_x, mut on_y) = (bed.up(&x)?, bed.poisoned(rows * cols)?);
-    let factor = |e: usize| Matrix::new(on_weights[e].view(), cols, depth).transposed();
-    bed.gpu.products().grouped(on_y.view_mut(), cols, on_x.view(), depth, &counts, factor)?;
-    bed.close(&named::<N>("grouped product", counts), &on_y, &expected, tolerance::<N>())
 }
 
 /// Newton-Schulz of flat, square and tall matrices, and of one without a norm.
