@@ -17,7 +17,7 @@ const WIDTHS: [Widths; 3] = [
     Widths { nope: 6, rope: 0, value: 5 },
 ];
 
-/// Kernel, registers and bytes of spills of each that a log tells of.
+/// Kernel, registers, and bytes of spills and of local memory, of each that a log tells of.
 fn resources(log: &str) -> Vec<(String, u32, u32)> {
     let number_before = |line: &str, words: &str| {
         let (head, _) = line.split_once(words)?;
@@ -29,6 +29,7 @@ fn resources(log: &str) -> Vec<(String, u32, u32)> {
             kernel = name.split('\'').next().unwrap().to_string();
         } else if let Some(bytes) = number_before(line, " bytes spill stores") {
             spills = bytes + number_before(line, " bytes spill loads").unwrap();
+            spills += number_before(line, " bytes stack frame").unwrap();
         } else if let Some(registers) = number_before(line, " registers") {
             all.push((kernel.clone(), registers, spills));
         }

@@ -1,6 +1,8 @@
 //! Times every kernel against its floor: the bytes it must move at the rate of a large copy, or the
 //! products it must compute at the rate of a large one.
 
+mod grouped;
+
 use half::bf16;
 use kernels::{
     adamw::Update,
@@ -33,9 +35,13 @@ pub struct Extents {
     square: usize,
     /// Heads of attention.
     heads: usize,
+    /// Experts of one rank, and the width within them.
+    own_experts: usize,
+    inner: usize,
 }
 
-/// Kimi K2's: 4,096 tokens, an eighth of the vocabulary, 16 heads.
+/// Kimi K2's: 4,096 tokens, an eighth of the vocabulary, 16 heads, an eighth of the experts, which
+/// get as many rows as the tokens choose.
 pub const K2: Extents = Extents {
     tokens: 4096,
     width: 7168,
@@ -45,6 +51,8 @@ pub const K2: Extents = Extents {
     copied: 256 << 20,
     square: 8192,
     heads: 16,
+    own_experts: 48,
+    inner: 2048,
 };
 
 /// So small that the emulation of the driver gets through, too, which shows that this runs and
@@ -58,6 +66,8 @@ pub const SMALL: Extents = Extents {
     copied: 4096,
     square: 16,
     heads: 1,
+    own_experts: 3,
+    inner: 32,
 };
 
 struct Clock {
@@ -82,7 +92,8 @@ pub fn all(device: &Device, at: Extents) -> Result<(), DeviceError> {
     clock.rows()?;
     clock.routing()?;
     clock.loss()?;
-    clock.attention()
+    clock.attention()?;
+    clock.grouped()
 }
 
 impl Clock {
