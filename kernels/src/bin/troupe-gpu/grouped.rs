@@ -183,18 +183,18 @@ fn alone_and_together<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
         let (own_x, own_dy) = (part(own.clone(), &x, at.input), part(own.clone(), &dy, at.output));
         let alone = outputs(bed, at, &own_x, &own_dy, &[count], &w[group..=group])?;
         let (y, dx) =
-            (part(own.clone(), &together.0, at.output), part(own.clone(), &together.1, 72));
-        bed.arrived(&named::<N>("a group's y alone", group), &bits(&alone.0), &bits(&y));
-        bed.arrived(&named::<N>("a group's dx alone", group), &bits(&alone.1), &bits(&dx));
-        bed.arrived(&named::<N>("a group's dw alone", group), &alone.2[0], &together.2[group]);
+            (part(own.clone(), &together.y, at.output), part(own.clone(), &together.dx, 72));
+        bed.arrived(&named::<N>("a group's y alone", group), &bits(&alone.y), &bits(&y));
+        bed.arrived(&named::<N>("a group's dx alone", group), &bits(&alone.dx), &bits(&dx));
+        bed.arrived(&named::<N>("a group's dw alone", group), &alone.dw[0], &together.dw[group]);
         for row in own.clone().step_by(16) {
             let row_x = part(row..row + 1, &x, at.input);
             let row_dy = part(row..row + 1, &dy, at.output);
             let alone = outputs(bed, at, &row_x, &row_dy, &[1], &w[group..=group])?;
-            let y = part(row..row + 1, &together.0, at.output);
-            let dx = part(row..row + 1, &together.1, at.input);
-            bed.arrived(&named::<N>("a row's y alone", row), &bits(&alone.0), &bits(&y));
-            bed.arrived(&named::<N>("a row's dx alone", row), &bits(&alone.1), &bits(&dx));
+            let y = part(row..row + 1, &together.y, at.output);
+            let dx = part(row..row + 1, &together.dx, at.input);
+            bed.arrived(&named::<N>("a row's y alone", row), &bits(&alone.y), &bits(&y));
+            bed.arrived(&named::<N>("a row's dx alone", row), &bits(&alone.dx), &bits(&dx));
         }
     }
     Ok(())
@@ -205,7 +205,13 @@ fn bits<N: Float>(values: &[N]) -> Vec<f32> {
     values.iter().map(|x| x.wide()).collect()
 }
 
-/// `y`, `dx`, and `dw` of each group, which is of zeros where there is no row.
+/// What the three parts give; `dw` of a group without rows is of zeros.
+struct Outputs<N> {
+    y: Vec<N>,
+    dx: Vec<N>,
+    dw: Vec<Vec<f32>>,
+}
+
 fn outputs<N: Float>(
     bed: &Bed,
     at: Extents,
@@ -213,7 +219,7 @@ fn outputs<N: Float>(
     dy: &[N],
     counts: &[usize],
     w: &[Vec<N>],
-) -> Result<(Vec<N>, Vec<N>, Vec<Vec<f32>>), DeviceError> {
+) -> Result<Outputs<N>, DeviceError> {
     let (s, on_x, on_dy) = (&bed.stream, bed.up(x)?, bed.up(dy)?);
     let w = w.iter().map(|w| bed.up(w)).collect::<Result<Vec<_>, _>>()?;
     let w: Vec<View<'_, N>> = w.iter().map(Buffer::view).collect();
@@ -231,5 +237,5 @@ fn outputs<N: Float>(
     let sums = sums.collect();
     grouped::backward_weight(s, at, on_dy.view(), on_x.view(), sums)?;
     let dw = dw.iter().map(|dw| bed.gpu.down(dw.view())).collect::<Result<_, _>>()?;
-    Ok((bed.gpu.down(y.view())?, bed.gpu.down(dx.view())?, dw))
+    Ok(Outputs { y: bed.gpu.down(y.view())?, dx: bed.gpu.down(dx.view())?, dw })
 }
