@@ -174,7 +174,8 @@ fn a_gpu_that_is_cut_off_or_silent_is_the_runs_failure() {
         return;
     }
     for (fault, text) in [
-        ("broken=2", "failed at a message between GPUs: a message failed on rank"),
+        // Who notices first, a rank that NCCL tells or one that waits, is a matter of time.
+        ("broken=2", "failed at a message between GPUs: "),
         ("silent=1", "failed at a message between GPUs: waiting for messages took longer than 20s"),
     ] {
         let folder = tempfile::tempdir().unwrap();
