@@ -46,7 +46,7 @@ impl From<RunError> for Failure {
             RunError::Actor { .. } => 10,
             RunError::Stuck { .. } => 11,
             RunError::NotFinite { .. } => 12,
-            RunError::Memory { .. } => 13,
+            RunError::Memory { .. } | RunError::Room { .. } => 13,
             RunError::Checkpoint(CheckpointError::File { doing, .. }) if *doing != "read" => 15,
             RunError::Weights(_) | RunError::Checkpoint(_) => 14,
             RunError::Feed(_) | RunError::Write { .. } => 15,

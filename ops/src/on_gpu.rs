@@ -21,10 +21,10 @@ use crate::{
 ///
 /// # Panics
 ///
-/// With the words of the error.
+/// With the error, which an actor makes the step's failure.
 #[track_caller]
 pub(crate) fn done<T>(result: Result<T, DeviceError>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
+    result.unwrap_or_else(|error| std::panic::panic_any(error))
 }
 
 /// Room for an output.

@@ -274,8 +274,11 @@ impl Cluster {
         let mut moves = self.brief.board.moves();
         loop {
             match self.reports.recv_timeout(self.patience) {
-                Ok(Report::Failed { actor, action, cause }) => {
+                Ok(Report::Failed { actor, action, cause, is_full: false }) => {
                     return Err(RunError::Actor { actor, action, cause });
+                }
+                Ok(Report::Failed { actor, action, cause, is_full: true }) => {
+                    return Err(RunError::Room { actor, action, cause });
                 }
                 Ok(Report::Full { from, action, class, grown, held, limit }) => {
                     let actor = from.to_string();

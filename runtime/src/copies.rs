@@ -3,7 +3,7 @@
 use graphs::{flight::Batch, plan::CopyStep};
 use ops::{Place, Tensor};
 
-use crate::{flights::FlightKey, lanes::CopyJob, worker::Worker};
+use crate::{flights::FlightKey, lanes::CopyJob, moments, worker::Worker};
 
 /// What a step waits for: the copy that the step before it began.
 fn begun(step: CopyStep) -> Option<CopyStep> {
@@ -55,10 +55,9 @@ impl Worker {
         });
         if let Some(batch) = begins {
             let after = match (self.brief.place(self.me), step) {
-                (Place::Gpu(gpu), CopyStep::Offload) => Some(gpu.event()),
+                (Place::Gpu(gpu), CopyStep::Offload) => Some(moments::done(gpu.event())),
                 _ => None,
             };
-            let after = after.map(|event| event.unwrap_or_else(|error| panic!("{error}")));
             self.post().copy(CopyJob { of: self.me, key, step, batch, after });
         }
     }

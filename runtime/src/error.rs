@@ -36,6 +36,16 @@ pub enum RunError {
         /// What its device holds, in bytes.
         limit: u64,
     },
+    /// A GPU has no room for what an actor was to hold there.
+    #[error("{actor} is out of memory at {action}: {cause}")]
+    Room {
+        /// Who.
+        actor: String,
+        /// What it was doing.
+        action: String,
+        /// How much there is.
+        cause: String,
+    },
     /// Nothing moves and nobody is at work.
     #[error("no progress for {seconds} s; who waits for whom:\n{story}")]
     Stuck {

@@ -6,6 +6,7 @@
 //! seen and measured on one machine.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ use crate::{
     flights::FlightKey,
     message::Message,
     post::{Connect, Post, Transport},
+    worker::failure,
 };
 
 mod carrier;
@@ -86,15 +88,23 @@ impl Handler<CopyJob> for Copier {
         let begin = Instant::now();
         let bytes: u64 = batch.iter().map(|(_, lump)| lump.amount().fixed).sum();
         let copy = |lump: &Lump<Tensor>| copied(lump, step, after.as_ref());
-        let copies = batch.iter().map(|(item, lump)| (*item, copy(lump))).collect();
+        let copies = catch_unwind(AssertUnwindSafe(|| {
+            batch.iter().map(|(item, lump)| (*item, copy(lump))).collect()
+        }));
         drop(batch);
+        let Some(post) = &self.post else { return };
+        let copies = match copies {
+            Ok(copies) => copies,
+            Err(panic) => {
+                let action = format!("{step:?}").to_lowercase();
+                return post.report(failure(format!("the copy lane of {of}"), action, &*panic));
+            }
+        };
         if let Some(speed) = self.speed {
             wait_until(begin + Duration::from_secs_f64(bytes as f64 / speed));
         }
         let interval = (begin, Instant::now());
-        if let Some(post) = &self.post {
-            post.send(of, Message::Copied { key, step, batch: copies, interval });
-        }
+        post.send(of, Message::Copied { key, step, batch: copies, interval });
     }
 }
 

@@ -103,7 +103,7 @@ impl Loader {
 
     fn fail(&self, cause: String) {
         let action = "reading the next step".to_string();
-        self.post.report(Report::Failed { actor: "loader".into(), action, cause });
+        self.post.report(Report::Failed { actor: "loader".into(), action, cause, is_full: false });
     }
 }
 

@@ -23,9 +23,9 @@ pub(crate) struct Moments {
 ///
 /// # Panics
 ///
-/// With the words of the error, which an actor makes the step's failure.
-fn done<T>(result: Result<T, DeviceError>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}"))
+/// With the error, which an actor makes the step's failure.
+pub(crate) fn done<T>(result: Result<T, DeviceError>) -> T {
+    result.unwrap_or_else(|error| std::panic::panic_any(error))
 }
 
 impl Moments {

@@ -75,6 +75,8 @@ pub enum Report {
         action: String,
         /// Why it could not.
         cause: String,
+        /// Whether a GPU had no room for what it was to hold.
+        is_full: bool,
     },
 }
 

@@ -20,6 +20,7 @@ use graphs::{
     model::{NodeId, Port},
     plan::{CopyStep, Instruction, Side},
 };
+use kernels::cuda::DeviceError;
 use ops::{Observed, Tensor};
 
 use crate::{
@@ -212,12 +213,18 @@ impl Handler<Message> for Worker {
     fn handle(&mut self, message: Message, _: &mut Context<Self>) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(message)));
         if let (Err(panic), Some(post)) = (outcome, &self.post) {
-            let actor = self.me.to_string();
-            let action = self.action();
-            post.report(Report::Failed { actor, action, cause: words(panic.as_ref()) });
+            post.report(failure(self.me.to_string(), self.action(), panic.as_ref()));
             self.counter = None;
         }
     }
+}
+
+/// What the panic of an actor is to the conductor.
+pub(crate) fn failure(actor: String, action: String, panic: &(dyn Any + Send)) -> Report {
+    let error = panic.downcast_ref::<DeviceError>();
+    let is_full = matches!(error, Some(DeviceError::OutOfMemory { .. }));
+    let cause = error.map_or_else(|| words(panic), DeviceError::to_string);
+    Report::Failed { actor, action, cause, is_full }
 }
 
 /// The message of a panic.
@@ -240,4 +247,24 @@ fn tasks(brief: &Brief, me: Address) -> BTreeMap<(usize, usize), Vec<Task>> {
         }
     }
     tasks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_keeps_its_words_and_a_full_gpu_is_told_apart() {
+        let told = |panic: Box<dyn Any + Send>| match failure("a".into(), "b".into(), &*panic) {
+            Report::Failed { cause, is_full, .. } => (cause, is_full),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(Box::new("plain")), ("plain".into(), false));
+        assert_eq!(told(Box::new(String::from("made"))), ("made".into(), false));
+        assert_eq!(told(Box::new(7)), ("a panic".into(), false));
+        let full = DeviceError::OutOfMemory { place: "the arena", asked: 9, free: 4, total: 8 };
+        assert_eq!(told(Box::new(full.clone())), (full.to_string(), true));
+        let other = DeviceError::NoDevice;
+        assert_eq!(told(Box::new(other.clone())), (other.to_string(), false));
+    }
 }

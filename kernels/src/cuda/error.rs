@@ -74,7 +74,10 @@ pub enum DeviceError {
         log: String,
     },
     /// Neither the device nor an arena has so many bytes left.
-    #[error("{place} has {free} of {total} bytes free, {asked} were asked for")]
+    #[error(
+        "{place} has {free} of {total} bytes free, {asked} were asked for; a smaller microbatch, \
+         recompute or offload in the plan hold less"
+    )]
     OutOfMemory {
         /// The device or the arena.
         place: &'static str,

@@ -15,8 +15,7 @@ use super::Parcel;
 use crate::{
     brief::Brief,
     post::{Connect, Post},
-    report::Report,
-    worker::words,
+    worker::failure,
 };
 
 /// The communication lane of a rank.
@@ -58,11 +57,10 @@ impl Handler<Parcel> for Courier {
                 message.note_travel((begin, Instant::now()));
                 post.send(to, message);
             }
-            Err(panic) => post.report(Report::Failed {
-                actor: format!("the communication lane to {to}"),
-                action: "a message between GPUs".into(),
-                cause: words(panic.as_ref()),
-            }),
+            Err(panic) => {
+                let actor = format!("the communication lane to {to}");
+                post.report(failure(actor, "a message between GPUs".into(), panic.as_ref()));
+            }
         }
     }
 }
