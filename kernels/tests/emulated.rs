@@ -130,7 +130,8 @@ fn what_is_missing_is_said_in_a_sentence() {
     );
     check_refusal(
         &refusal("TROUPE_SHIM_MEMORY", "1048576"),
-        "the GPU has 1048576 of 1048576 bytes free, 201326592 were asked for",
+        "the GPU has 1048576 of 1048576 bytes free, 201326592 were asked for; a smaller microbatch, \
+         recompute or offload in the plan hold less",
     );
     let alone = part(&emulation, "alone", &["libcuda.so.1"]);
     check_refusal(
