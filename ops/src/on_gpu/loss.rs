@@ -130,7 +130,7 @@ pub(crate) fn chunk_gradient<N: Float>(
     floats(gpu, &[t, cols], dlogits)
 }
 
-/// The sum over chunks of `dlogits w`, `[t, d]` in F32; `terms` are pairs of both.
+/// The sum over chunks of `dlogits w`, `[t, d]` in F32.
 pub(crate) struct Gathered {
     dx: Buffer<f32>,
     shape: [usize; 2],
