@@ -15,7 +15,7 @@ use serde_json::Value;
 #[path = "../kernels/tests/emulation/mod.rs"]
 mod emulation;
 
-use emulation::{Emulation, Kind};
+use emulation::{Emulation, PLAIN};
 
 const JOB: &str = "tests/jobs/gpu.ron";
 
@@ -27,7 +27,7 @@ fn root() -> PathBuf {
 fn troupe(arguments: &[&str], settings: &[(&str, &str)]) -> Option<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
     if kernels::cuda::probe().is_err() {
-        Emulation::new(Kind::Fibers)?.settle(&mut command);
+        Emulation::new(PLAIN)?.settle(&mut command);
     }
     let command = command.args(arguments).current_dir(root()).envs(settings.iter().copied());
     Some(command.output().unwrap())
@@ -129,6 +129,14 @@ fn plans_give_the_same_bits_on_any_number_of_gpus() {
         assert!(output.status.success(), "{devices} GPUs, {plan}: {error}");
         Some(String::from_utf8(output.stdout).unwrap())
     };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run");
+    let arguments = ["run", JOB, "--plan", "wide", "--dir", dir.to_str().unwrap()];
+    let sets = ["--set", "device=Gpu", "--set", "stop=Steps(1)"];
+    let settings = [("TROUPE_SHIM_DEVICES", "3")];
+    let Some(output) = troupe(&[&arguments[..], &sets].concat(), &settings) else { return };
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("on     3 GPUs"), "all are in use: {text}");
     for plan in ["wide", "all"] {
         let Some(alone) = hashes("1", plan) else { return };
         assert!(!alone.is_empty());
@@ -215,7 +223,7 @@ fn a_gpu_that_is_not_there_or_too_small_is_refused_in_a_sentence() {
 
 #[test]
 fn the_script_checks_plans_and_losses_and_fails_if_an_operator_does() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let folder = tempfile::tempdir().unwrap();
     fs::copy(env!("CARGO_BIN_EXE_troupe"), folder.path().join("troupe")).unwrap();
     fs::copy("/bin/false", folder.path().join("on_gpu")).unwrap();

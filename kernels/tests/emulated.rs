@@ -15,7 +15,10 @@ use std::{
 
 mod emulation;
 
-use emulation::{Emulation, Kind};
+use emulation::{Emulation, PLAIN};
+
+/// Fibers that ThreadSanitizer watches.
+const WATCHED: &str = "-fsanitize=thread -DSHIM_WATCHED";
 
 /// Runs `troupe-gpu` on an emulation.
 fn run(emulation: &Emulation, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
@@ -76,7 +79,7 @@ fn fresh_seed() -> String {
 
 #[test]
 fn on_the_emulation_every_kernel_agrees_with_the_cpu_in_any_order() {
-    let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
+    let Some(fibers) = Emulation::new(PLAIN) else { return };
     let seed = fresh_seed();
     let forward = outputs(&run(&fibers, &["check", &seed], &[]));
     // The last block and the last thread first.
@@ -86,8 +89,8 @@ fn on_the_emulation_every_kernel_agrees_with_the_cpu_in_any_order() {
 
 #[test]
 fn on_the_emulation_no_kernel_races_within_a_block() {
-    let Some(watched) = Emulation::new(Kind::Watched) else { return };
-    let Some(fibers) = Emulation::new(Kind::Fibers) else { return };
+    let Some(watched) = Emulation::new(WATCHED) else { return };
+    let Some(fibers) = Emulation::new(PLAIN) else { return };
     let seed = fresh_seed();
     let watched_bits = outputs(&run(&watched, &["check", &seed, "brief"], &[]));
     let bits = outputs(&run(&fibers, &["check", &seed, "brief"], &[]));
@@ -112,7 +115,7 @@ fn what_is_missing_is_said_in_a_sentence() {
                     the CPU";
         check_refusal(&output, text);
     }
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let refusal = |name: &str, value: &str| run(&emulation, &["check"], &[(name, value)]);
     check_refusal(
         &refusal("TROUPE_SHIM_DEVICES", "0"),
@@ -151,7 +154,7 @@ fn messages(emulation: &Emulation, devices: &str, settings: &[(&str, &str)]) -> 
 
 #[test]
 fn messages_arrive_among_any_number_of_devices() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     for devices in ["1", "2", "3", "4"] {
         let output = messages(&emulation, devices, &[]);
         outputs(&output);
@@ -162,14 +165,14 @@ fn messages_arrive_among_any_number_of_devices() {
 
 #[test]
 fn messages_do_not_race_with_what_stands_before_and_behind_them() {
-    let Some(watched) = Emulation::new(Kind::Watched) else { return };
+    let Some(watched) = Emulation::new(WATCHED) else { return };
     outputs(&messages(&watched, "3", &[]));
 }
 
 /// A rank that is missing, silent, cut off or refused ends the others in time, with a sentence.
 #[test]
 fn faulty_ranks_are_errors_within_the_limit() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let of_rank = |rank: usize, action: &str| {
         format!("{action} failed on rank {rank} of 3, which left its communicator: ")
     };
@@ -196,7 +199,7 @@ fn faulty_ranks_are_errors_within_the_limit() {
 
 #[test]
 fn without_nccl_a_check_goes_on_and_a_damaged_one_is_an_error() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let others = ["libcuda.so.1", "libnvrtc.so", "libcublasLt.so"];
     let folder = part(&emulation, "no-nccl", &others);
     let path = |folder: &Path| folder.display().to_string();
@@ -235,7 +238,7 @@ fn library_of(folder: &Path, source: &str, library: &str) {
 
 #[test]
 fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let version = "int cuInit(unsigned) { return 0; } \
                    int cuDriverGetVersion(int* v) { *v = 13000; return 0; }";
     for (name, functions, lacks) in [
@@ -254,7 +257,7 @@ fn a_driver_that_lacks_functions_is_told_so_and_nothing_panics() {
 /// Times of an emulation say nothing, but a program that is to run on a lent GPU should run.
 #[test]
 fn on_the_emulation_every_kernel_can_be_timed() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let output = run(&emulation, &["time", "small"], &[]);
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -265,7 +268,7 @@ fn on_the_emulation_every_kernel_can_be_timed() {
 
 #[test]
 fn the_script_for_a_machine_with_a_gpu_checks_and_does_not_time_an_emulation() {
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let folder = emulation.folder.join("carried");
     fs::create_dir_all(&folder).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_troupe-gpu"), folder.join("troupe-gpu")).unwrap();

@@ -1,13 +1,11 @@
 //! Brings the experts' rows back to their tokens and adds them.
 
-use kernels::cuda::Float;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     rows::Rows,
     shape::{check, token_index},
-    tensor::in_format,
 };
 
 /// Adds the rows of each token, which [`Weigh`](crate::Weigh) has scaled, in the router's order.
@@ -29,15 +27,6 @@ pub struct Combine {
     pub experts_per_token: usize,
 }
 
-fn gathered<N: Float>(op: &Combine, rows: &Tensor, choice: &Tensor) -> Tensor {
-    Rows::new(choice, op.experts).gathered::<N>(rows, op.experts_per_token)
-}
-
-/// The gradient of each row: that of its token.
-fn spread<N: Float>(op: &Combine, choice: &Tensor, dy: &Tensor) -> Tensor {
-    Rows::new(choice, op.experts).scattered::<N>(dy, op.experts_per_token)
-}
-
 impl Operator for Combine {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let (d, k) = (self.width, self.experts_per_token);
@@ -51,7 +40,8 @@ impl Operator for Combine {
     }
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
-        let y = in_format!(at.dtype, gathered(self, &x[0].to(at.dtype), &x[1]));
+        let rows = x[0].to(at.dtype);
+        let y = Rows::new(&x[1], self.experts).gathered(&rows, self.experts_per_token);
         let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
         Forward { outputs: vec![y], saved, observed: None }
     }
@@ -63,7 +53,9 @@ impl Operator for Combine {
         saved: &[Tensor],
         dy: &[Tensor],
     ) -> Vec<Option<Tensor>> {
-        vec![Some(in_format!(at.dtype, spread(self, &saved[0], &dy[0].to(at.dtype)))), None]
+        // The gradient of each row is that of its token.
+        let (routing, dy) = (Rows::new(&saved[0], self.experts), dy[0].to(at.dtype));
+        vec![Some(routing.scattered(&dy, self.experts_per_token)), None]
     }
 
     fn cost(&self, t: usize, _s: usize) -> Cost {

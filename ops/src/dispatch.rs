@@ -1,13 +1,11 @@
 //! Copies each token once for every expert that shall see it, sorted by expert.
 
-use kernels::cuda::Float;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, Cost, Forward, Keeps, Operator, Saved, ShapeError, Spec, Tensor,
     rows::Rows,
     shape::{check, counts, exact, exact_rows, token_index},
-    tensor::in_format,
 };
 
 /// Makes the routed rows: the tokens of expert 0, then those of expert 1, and so on.
@@ -30,15 +28,6 @@ pub struct Dispatch {
     pub experts_per_token: usize,
 }
 
-fn scattered<N: Float>(op: &Dispatch, x: &Tensor, routing: &Rows) -> Tensor {
-    routing.scattered::<N>(x, op.experts_per_token)
-}
-
-/// The sum of the gradients of each token's rows.
-fn gathered<N: Float>(op: &Dispatch, dy: &Tensor, routing: &Rows) -> Tensor {
-    routing.gathered::<N>(dy, op.experts_per_token)
-}
-
 impl Operator for Dispatch {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>, ShapeError> {
         let (d, k) = (self.width, self.experts_per_token);
@@ -53,7 +42,7 @@ impl Operator for Dispatch {
 
     fn forward(&self, at: &Context, _w: &[Tensor], x: &[Tensor]) -> Forward {
         let routing = Rows::new(&x[1], self.experts);
-        let y = in_format!(at.dtype, scattered(self, &x[0].to(at.dtype), &routing));
+        let y = routing.scattered(&x[0].to(at.dtype), self.experts_per_token);
         let (share, counts) = (routing.sorted(&x[2]), routing.counts());
         let saved = Saved { input: vec![x[1].clone()], weight: Vec::new() };
         Forward { outputs: vec![y, counts, share], saved, observed: None }
@@ -69,7 +58,7 @@ impl Operator for Dispatch {
     ) -> Vec<Option<Tensor>> {
         let (choice, rows) = (&saved[0], dy[0].to(at.dtype));
         let routing = Rows::new(choice, self.experts);
-        let dx = in_format!(at.dtype, gathered(self, &rows, &routing));
+        let dx = routing.gathered(&rows, self.experts_per_token);
         let dshare = routing.unsorted(&dy[2], choice.shape());
         vec![Some(dx), None, Some(dshare)]
     }

@@ -5,7 +5,7 @@ use kernels::{
     permute::Routing,
 };
 
-use crate::{Tensor, on_gpu::routing};
+use crate::{Tensor, on_gpu::routing, tensor::in_format};
 
 /// Which row each choice of a token is: rows are sorted by (expert, token).
 pub(crate) enum Rows {
@@ -31,29 +31,13 @@ impl Rows {
     }
 
     /// `[t, d]` to rows `[r, d]`.
-    pub fn scattered<N: Float>(&self, x: &Tensor, per_token: usize) -> Tensor {
-        match self {
-            Rows::Host(routing) => {
-                let (rows, width) = (routing.rows.len(), x.shape()[1]);
-                let mut y = vec![N::ZERO; rows * width];
-                routing.scatter::<N>(x.numbers(), width, per_token, &mut y);
-                Tensor::of(&[rows, width], y)
-            }
-            Rows::Gpu(gpu, rows) => rows.scattered::<N>(gpu, x, per_token),
-        }
+    pub fn scattered(&self, x: &Tensor, per_token: usize) -> Tensor {
+        in_format!(x.dtype(), scattered(self, x, per_token))
     }
 
     /// Rows `[r, d]` to the sums of each token's, `[t, d]`.
-    pub fn gathered<N: Float>(&self, rows: &Tensor, per_token: usize) -> Tensor {
-        match self {
-            Rows::Host(routing) => {
-                let (tokens, width) = (routing.rows.len() / per_token, rows.shape()[1]);
-                let mut y = vec![N::ZERO; tokens * width];
-                routing.gather_sum::<N>(rows.numbers(), width, &mut y);
-                Tensor::of(&[tokens, width], y)
-            }
-            Rows::Gpu(gpu, places) => places.gathered::<N>(gpu, rows, per_token),
-        }
+    pub fn gathered(&self, rows: &Tensor, per_token: usize) -> Tensor {
+        in_format!(rows.dtype(), gathered(self, rows, per_token))
     }
 
     /// F32 numbers of choices in the order of rows, `[r, 1]`.
@@ -72,5 +56,29 @@ impl Rows {
             Rows::Host(routing) => Tensor::from_f32(shape, routing.unsorted(&y.f32())),
             Rows::Gpu(gpu, rows) => rows.unsorted(gpu, y, shape),
         }
+    }
+}
+
+fn scattered<N: Float>(rows: &Rows, x: &Tensor, per_token: usize) -> Tensor {
+    match rows {
+        Rows::Host(routing) => {
+            let (rows, width) = (routing.rows.len(), x.shape()[1]);
+            let mut y = vec![N::ZERO; rows * width];
+            routing.scatter::<N>(x.numbers(), width, per_token, &mut y);
+            Tensor::of(&[rows, width], y)
+        }
+        Rows::Gpu(gpu, places) => places.scattered::<N>(gpu, x, per_token),
+    }
+}
+
+fn gathered<N: Float>(rows: &Rows, x: &Tensor, per_token: usize) -> Tensor {
+    match rows {
+        Rows::Host(routing) => {
+            let (tokens, width) = (routing.rows.len() / per_token, x.shape()[1]);
+            let mut y = vec![N::ZERO; tokens * width];
+            routing.gather_sum::<N>(x.numbers(), width, &mut y);
+            Tensor::of(&[tokens, width], y)
+        }
+        Rows::Gpu(gpu, places) => places.gathered::<N>(gpu, x, per_token),
     }
 }

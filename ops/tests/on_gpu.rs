@@ -20,7 +20,7 @@ use ops::{
 #[path = "../../kernels/tests/emulation/mod.rs"]
 mod emulation;
 
-use emulation::{Emulation, Kind};
+use emulation::{Emulation, PLAIN};
 
 /// Set in the process that is to check.
 const INSIDE: &str = "TROUPE_CHECKS_OPERATORS";
@@ -32,7 +32,7 @@ fn main() {
     if std::env::var_os(INSIDE).is_some() || cuda::probe().is_ok() {
         return inside();
     }
-    let Some(emulation) = Emulation::new(Kind::Fibers) else { return };
+    let Some(emulation) = Emulation::new(PLAIN) else { return };
     let mut command = Command::new(std::env::current_exe().unwrap());
     emulation.settle(&mut command);
     let status = command.env(INSIDE, "1").status().unwrap();

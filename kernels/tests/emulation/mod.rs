@@ -7,19 +7,13 @@ use std::{
     sync::Mutex,
 };
 
-/// How the threads of a block run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
-    /// As fibers.
-    Fibers,
-    /// As fibers that ThreadSanitizer watches.
-    #[allow(dead_code, reason = "for the tests of kernels alone")]
-    Watched,
-}
+/// How threads of a block run if nothing is said: as fibers.
+pub const PLAIN: &str = "";
 
 /// The libraries, built if they are not there, and the folder that they are in.
 pub struct Emulation {
-    pub kind: Kind,
+    /// What the compiler is told beside the usual; PLAIN, or what has a sanitizer watch.
+    pub flags: &'static str,
     pub folder: PathBuf,
 }
 
@@ -44,7 +38,7 @@ fn runs(program: &str) -> bool {
 
 impl Emulation {
     /// None, having said so, where there is no g++.
-    pub fn new(kind: Kind) -> Option<Self> {
+    pub fn new(flags: &'static str) -> Option<Self> {
         static ONE_BY_ONE: Mutex<()> = Mutex::new(());
         if !cfg!(target_os = "linux") || !runs("g++") {
             eprintln!("skipped: the emulation of the driver needs Linux and g++");
@@ -52,31 +46,29 @@ impl Emulation {
         }
         let _alone = ONE_BY_ONE.lock().unwrap();
         let mut hash = blake3::Hasher::new();
+        hash.update(flags.as_bytes());
         let mut files: Vec<_> = fs::read_dir(shim()).unwrap().map(|f| f.unwrap().path()).collect();
         files.sort();
         for file in files {
             hash.update(&fs::read(file).unwrap());
         }
-        let name = format!("emulation-{kind:?}-{}", &hash.finalize().to_hex()[..16]);
+        let name = format!("emulation-{}", &hash.finalize().to_hex()[..16]);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // Tests of several crates may build at a time: each builds aside, and the first one stays.
         let aside = folder.with_extension(std::process::id().to_string());
         if !folder.exists() {
             fs::create_dir_all(&aside).unwrap();
-            let emulation = Emulation { kind, folder: aside.clone() };
+            let emulation = Emulation { flags, folder: aside.clone() };
             LIBRARIES.iter().for_each(|(library, source)| emulation.build(source, library));
             if fs::rename(&aside, &folder).is_err() {
                 fs::remove_dir_all(&aside).unwrap();
             }
         }
-        Some(Emulation { kind, folder })
+        Some(Emulation { flags, folder })
     }
 
     fn build(&self, source: &str, library: &str) {
-        let flags = match self.kind {
-            Kind::Fibers => "",
-            Kind::Watched => "-fsanitize=thread -DSHIM_WATCHED",
-        };
+        let flags = self.flags;
         let mut command = Command::new("g++");
         command.args(["-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra"]);
         command.args(["-Werror", "-pthread"]).args(flags.split_whitespace());
@@ -94,7 +86,7 @@ impl Emulation {
     pub fn settle(&self, command: &mut Command) {
         command.env("LD_LIBRARY_PATH", &self.folder);
         command.env("TROUPE_KERNELS", self.folder.join("kernels"));
-        if self.kind == Kind::Watched {
+        if self.flags.contains("-fsanitize=thread") {
             let library = Command::new("g++").arg("-print-file-name=libtsan.so").output().unwrap();
             let library = String::from_utf8(library.stdout).unwrap();
             command.env("LD_PRELOAD", fs::canonicalize(library.trim()).unwrap());
