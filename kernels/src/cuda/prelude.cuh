@@ -19,7 +19,7 @@ typedef unsigned long long u64;
 #ifndef TROUPE_SHIM
 #define KERNEL(threads, name, ...) \
     extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
-#define SHARED_BYTES(name) extern __shared__ __align__(16) u8 name[]
+#define SHARED_BYTES(name) extern __shared__ __align__(1024) u8 name[]
 #endif
 
 // Number of BF16: the upper half of an F32.

@@ -82,16 +82,60 @@ struct Warp {
     uint64_t slots[WARP];
 };
 
+// Products that may be under way in a warpgroup, and sums that they are added to.
+const uint32_t PRODUCTS = 64;
+const uint32_t SUMS = 8;
+
+struct Product;
+
+// Four warps that multiply together.
+struct Warpgroup {
+    Barrier barrier;
+    Product* products[PRODUCTS] = {};
+    uint32_t begun = 0;
+};
+
+// Who has written 16 bytes of a factor last, from 1 on, and how often it had shown its writes.
+struct Written {
+    uint32_t by, shows;
+};
+
 struct Block {
     Barrier barrier;
     std::vector<int> votes;
     std::vector<Warp> warps;
+    std::vector<Warpgroup> warpgroups;
     uint8_t* shared;
+    uint32_t shared_bytes;
+    std::vector<Written> all_written;
+    Written* written;
 
-    Block(uint32_t threads) : votes(threads), warps((threads + WARP - 1) / WARP) {
+    Block(uint32_t threads, uint32_t shared_bytes)
+        : votes(threads),
+          warps((threads + WARP - 1) / WARP),
+          warpgroups((threads + 127) / 128),
+          shared_bytes(shared_bytes),
+          all_written(shared_bytes / 16 + 1),
+          written(all_written.data()) {
         barrier.expected = threads;
-        for (uint32_t i = 0; i < threads; ++i) ++warps[i / WARP].barrier.expected;
+        for (uint32_t i = 0; i < threads; ++i) {
+            ++warps[i / WARP].barrier.expected;
+            ++warpgroups[i / 128].barrier.expected;
+        }
     }
+};
+
+// The sums of a product that a thread has begun, and its group.
+struct Pending {
+    float* sums;
+    uint32_t group;
+};
+
+// Sums that products are added to, and what they will be.
+struct Held {
+    float* sums;
+    uint32_t count, products;
+    float values[128];
 };
 
 // A copy to shared memory that a thread has begun and not waited for.
@@ -114,6 +158,11 @@ struct Self {
     // Its copies, and the groups of them that it has ended.
     std::vector<Copy> copies;
     uint32_t copy_groups;
+    // Its products, their groups, and how often it has shown its writes to products.
+    uint32_t products_begun, products_done, product_groups, shows;
+    bool is_open;
+    Pending pending[PRODUCTS];
+    Held held[SUMS];
     char* stack;
 #ifdef SHIM_WATCHED
     ucontext_t place;
@@ -195,6 +244,9 @@ template <typename T> UNWATCHED T from_lane(T mine, uint32_t other) {
 // Bytes after shared memory that nobody may write.
 const uint32_t GUARD = 64;
 
+// Where shared memory begins, as prelude.cuh asks.
+const uint32_t ALIGNMENT = 1024;
+
 const size_t STACK_BYTES = 256 * 1024;
 
 // Back to where the fiber was let go on.
@@ -212,8 +264,10 @@ UNWATCHED void begin() {
     acquire(&fibers.begins);
     (*fibers.body)();
     if (!self().copies.empty()) fail("a thread ends before its copies");
+    if (self().products_done < self().products_begun) fail("a thread ends before its products");
     self().all->barrier.leave();
     self().warp->barrier.leave();
+    self().all->warpgroups[self().index / 128].barrier.leave();
     release(&fibers.ends);
     self().is_done = true;
     for (;;) yield();
@@ -263,9 +317,9 @@ UNWATCHED void run_fibers(uint32_t threads, bool reverse) {
 
 // Runs a block; false if somebody wrote behind its shared memory, which begins full of NaN.
 inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool reverse) {
-    Block all(threads);
-    std::vector<uint8_t> bytes(how.shared_bytes + GUARD + 16, 0xFF);
-    all.shared = bytes.data() + (16 - (uintptr_t)bytes.data() % 16) % 16;
+    Block all(threads, how.shared_bytes);
+    std::vector<uint8_t> bytes(how.shared_bytes + GUARD + ALIGNMENT, 0xFF);
+    all.shared = bytes.data() + (ALIGNMENT - (uintptr_t)bytes.data() % ALIGNMENT) % ALIGNMENT;
     uint3 block = {(uint32_t)(at % how.grid.x), (uint32_t)(at / how.grid.x % how.grid.y),
                    (uint32_t)(at / how.grid.x / how.grid.y)};
     for (uint32_t i = 0; i < threads; ++i) {
@@ -274,7 +328,9 @@ inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool rev
                       i / how.block.x / how.block.y};
         own.block = block, own.block_dim = how.block, own.grid_dim = how.grid;
         own.index = i, own.threads = threads, own.is_done = false;
-        own.waits_at = nullptr, own.copy_groups = 0;
+        own.waits_at = nullptr, own.copy_groups = 0, own.is_open = false;
+        own.products_begun = own.products_done = own.product_groups = own.shows = 0;
+        for (Held& held : own.held) held.sums = nullptr;
         own.all = &all, own.warp = &all.warps[i / WARP];
     }
     run_fibers(threads, reverse);

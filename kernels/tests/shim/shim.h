@@ -72,6 +72,7 @@ static inline int __ffs(uint32_t x) {
 }
 
 #include "block.h"
+#include "warpgroup.h"
 
 namespace shim {
 
@@ -138,6 +139,7 @@ inline void wait_for_copies(uint32_t latest) {
         const Copy& copy = own.copies[done++];
         memset(copy.to, 0, 16);
         memcpy(copy.to, copy.from, copy.there);
+        written_to_factor(copy.to);
     }
     own.copies.erase(own.copies.begin(), own.copies.begin() + done);
 }
