@@ -3,7 +3,8 @@
 // Part of shim.h. A block's threads are fibers of one thread that take turns at barriers, in a
 // fixed order; blocks run one after the other, the last block and the last thread first if
 // TROUPE_SHIM_ORDER is `reverse`. With SHIM_WATCHED, ThreadSanitizer is told of the fibers and of
-// what a barrier orders, and of nothing else: accesses that only the turns keep apart are races.
+// what a barrier, a queue and an event order, and of nothing else: accesses that only the turns, or
+// locks of the emulation, keep apart are races.
 #pragma once
 
 namespace shim {
@@ -39,17 +40,63 @@ void* __tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* at);
 void __tsan_release(void* at);
+void AnnotateIgnoreSyncBegin(const char* file, int line);
+void AnnotateIgnoreSyncEnd(const char* file, int line);
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 
 // What the turns are made of is no part of a kernel.
 #define UNWATCHED __attribute__((no_sanitize("thread"), noinline)) inline
 
+// How many `Unseen` a thread has.
+inline thread_local int unseen = 0;
+
+inline void begin_unseen() {
+    AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+}
+
+inline void end_unseen() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
+}
+
+// While there is one, locks order nothing and accesses are not looked at: what the emulation needs
+// to work, and no GPU has.
+struct Unseen {
+    Unseen() {
+        begin_unseen();
+        ++unseen;
+    }
+    ~Unseen() {
+        --unseen;
+        end_unseen();
+    }
+};
+
+// Within, what a GPU does, and is looked at again.
+struct Seen {
+    Seen() {
+        for (int i = 0; i < unseen; ++i) end_unseen();
+    }
+    ~Seen() {
+        for (int i = 0; i < unseen; ++i) begin_unseen();
+    }
+};
+
 // All that was before a release is before what follows an acquire at the same place.
 inline void release(void* at) {
+    Seen seen;
     __tsan_release(at);
 }
 
 inline void acquire(void* at) {
+    Seen seen;
     __tsan_acquire(at);
 }
 
@@ -60,6 +107,16 @@ inline void acquire(void* at) {
 inline void release(void*) {}
 
 inline void acquire(void*) {}
+
+struct Unseen {
+    Unseen() {}
+    ~Unseen() {}
+};
+
+struct Seen {
+    Seen() {}
+    ~Seen() {}
+};
 
 #endif
 
@@ -186,7 +243,7 @@ struct Fibers {
 #endif
 };
 
-inline Fibers fibers;
+inline thread_local Fibers fibers;
 
 UNWATCHED Self& self() {
     return *fibers.current;
@@ -340,14 +397,14 @@ inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool rev
     return true;
 }
 
-// Runs all blocks. Static shared memory and fibers are there once, so only one grid runs at a time.
+// Runs all blocks. Static shared memory and fibers are a thread's, which runs one grid at a time.
 inline int run_grid(const Launch& how, const std::function<void()>& body) {
     const char* order = getenv("TROUPE_SHIM_ORDER");
     bool reverse = order != nullptr && strcmp(order, "reverse") == 0;
     uint64_t blocks = (uint64_t)how.grid.x * how.grid.y * how.grid.z;
     uint32_t threads = how.block.x * how.block.y * how.block.z;
     std::vector<Self> all(threads);
-    static std::vector<std::unique_ptr<char[]>> stacks;
+    static thread_local std::vector<std::unique_ptr<char[]>> stacks;
     while (stacks.size() < threads) stacks.emplace_back(new char[STACK_BYTES]);
     for (uint32_t i = 0; i < threads; ++i) all[i].stack = stacks[i].get();
     fibers.all = all.data(), fibers.body = &body;

@@ -186,18 +186,15 @@ API int cuEventDestroy_v2(Event* event) {
 
 API int cuEventRecord(Event* event, Stream* stream) {
     auto records = event->records;
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(records->lock);
     uint64_t record = ++records->asked;
-    stream->push([=] {
-        std::lock_guard<std::mutex> held(records->lock);
-        records->reached = record;
-        records->at = Clock::now();
-        records->changed.notify_all();
-    });
+    stream->push([=] { records->reach(record); });
     return ready();
 }
 
 static uint64_t last_record(Records& records) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(records.lock);
     return records.asked;
 }
@@ -210,12 +207,20 @@ API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
 }
 
 API int cuEventQuery(Event* event) {
-    std::lock_guard<std::mutex> held(event->records->lock);
-    return event->records->reached == event->records->asked ? ready() : (int)NOT_READY;
+    Records& records = *event->records;
+    {
+        shim::Unseen unseen;
+        std::lock_guard<std::mutex> held(records.lock);
+        if (records.reached != records.asked) return NOT_READY;
+    }
+    shim::acquire(&records.before);
+    told_host();
+    return ready();
 }
 
 API int cuEventSynchronize(Event* event) {
     event->records->wait(last_record(*event->records));
+    told_host();
     return ready();
 }
 
@@ -266,11 +271,9 @@ API int cuFuncSetAttribute(Function* function, int attribute, int value) {
     return SUCCESS;
 }
 
-// Launches run one by one, whatever streams they are queued on.
-static void run_alone(shim::Work& work, shim::Launch how) {
-    static std::mutex one_by_one;
-    static std::vector<void*> fibers;
-    std::lock_guard<std::mutex> held(one_by_one);
+// Runs a launch on the thread of its stream.
+static void launched(shim::Work& work, shim::Launch how) {
+    static thread_local std::vector<void*> fibers;
 #ifdef SHIM_WATCHED
     uint32_t threads = how.block.x * how.block.y * how.block.z;
     while (fibers.size() < threads) fibers.push_back(shim::__tsan_create_fiber(0));
@@ -291,7 +294,7 @@ API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, uns
     std::shared_ptr<shim::Work> work(function->prepare(arguments));
     if (threads > work->most_threads) return 701;
     if (shared > function->most_shared) return INVALID_VALUE;
-    stream->push([=] { run_alone(*work, how); });
+    stream->push([=] { launched(*work, how); });
     return SUCCESS;
 }
 

@@ -1,6 +1,7 @@
 // The devices of the emulation, and their memory; part of driver.cpp.
 #pragma once
 
+#include <atomic>
 #include <map>
 
 #include "stream.h"
@@ -29,7 +30,7 @@ static std::mutex all_lock;
 static std::map<uint64_t, Allocation> allocations;
 static std::map<uint64_t, size_t> pinned;
 static size_t allocated[8];
-static int sticky = SUCCESS;
+static std::atomic<int> sticky = SUCCESS;
 // A context is that of a device, and the current one that of a thread.
 static char contexts[8];
 static thread_local int current = -1;
@@ -44,7 +45,7 @@ static size_t memory_bytes() {
 }
 
 static int ready() {
-    return current >= 0 ? sticky : (int)INVALID_CONTEXT;
+    return current >= 0 ? sticky.load() : (int)INVALID_CONTEXT;
 }
 
 // Whether some bytes lie within one allocation of a device, or of any.

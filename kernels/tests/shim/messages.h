@@ -29,6 +29,8 @@ struct Part {
     int format, peer;
     std::shared_ptr<Part> other;
     bool is_there = false, is_done = false;
+    // What was before it, and with it.
+    char before = 0, after = 0;
 };
 
 typedef std::shared_ptr<Part> PartPtr;
@@ -162,6 +164,7 @@ static bool is_connected(const Part& part) {
 }
 
 static void done(Part& part) {
+    shim::release(&part.after);
     part.is_done = true;
     --part.owner->open;
 }
@@ -181,8 +184,10 @@ static void add_up(const std::vector<PartPtr>& round, size_t rank) {
 static void run_round(const std::vector<PartPtr>& round) {
     for (const PartPtr& part : round) {
         if (part == nullptr || !part->is_there || part->owner->is_out) return;
+        shim::acquire(&part->before);
     }
     for (size_t rank = 0; rank < round.size(); ++rank) {
+        shim::Seen seen;
         if (round[rank]->kind == SCATTER) add_up(round, rank);
         for (size_t from = 0; round[rank]->kind == GATHER && from < round.size(); ++from) {
             size_t bytes = round[from]->count * bytes_of(round[from]->format);
@@ -202,14 +207,19 @@ static void advance(Part& part) {
     }
     Part* other = part.other.get();
     if (other == nullptr || !other->is_there || other->owner->is_out) return;
-    bool is_send = part.kind == SEND;
-    const char* from = is_send ? part.from : other->from;
-    memcpy(is_send ? other->to : part.to, from, part.count * bytes_of(part.format));
+    shim::acquire(&other->before);
+    Part &send = part.kind == SEND ? part : *other, &receive = part.kind == SEND ? *other : part;
+    {
+        shim::Seen seen;
+        memcpy(receive.to, send.from, part.count * bytes_of(part.format));
+    }
     done(part), done(*other);
 }
 
 // What a stream does when it comes to the parts of a group.
 static void run(Communicator* own, const std::vector<PartPtr>& parts, bool is_broken) {
+    for (const PartPtr& part : parts) shim::release(&part->before);
+    shim::Unseen unseen;
     std::unique_lock<std::mutex> held(lock);
     if (is_broken) {
         // The work ends, as a kernel does that NCCL breaks off, and nothing has arrived.
@@ -229,6 +239,7 @@ static void run(Communicator* own, const std::vector<PartPtr>& parts, bool is_br
         for (const PartPtr& part : parts) is_done = is_done && part->is_done;
         return own->is_out || is_done;
     });
+    for (const PartPtr& part : parts) shim::acquire(&part->after);
 }
 
 // Queues what has its connections, in its order.
@@ -248,6 +259,7 @@ static void queue_ready(World& world) {
 
 // Ends a group: everything in it is asked for at once.
 static int flush() {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     int status = refusal;
     refusal = SUCCESS;

@@ -31,6 +31,7 @@ struct Config {
 
 // Takes a part into the group, if it is lawful.
 static int take(Part part, Stream* stream, size_t read, size_t written) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     Communicator* own = part.owner;
     if (own->is_out) return refused(own, INVALID_ARGUMENT, "a call on a rank that has left");
@@ -104,6 +105,7 @@ API int ncclGetVersion(int* version) {
 }
 
 API int ncclGetUniqueId(Id* id) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     static int ids = 0;
     memset(id, 0, sizeof *id);
@@ -112,6 +114,7 @@ API int ncclGetUniqueId(Id* id) {
 }
 
 API int ncclCommInitRankConfig(Communicator** slot, int ranks, Id id, int rank, Config* config) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     bool is_lawful = config->size >= sizeof(Config) && config->magic == 0xcafebeef;
     bool is_known = std::string(id.bytes).rfind("emulated ", 0) == 0;
@@ -136,6 +139,7 @@ API int ncclCommInitRankConfig(Communicator** slot, int ranks, Id id, int rank, 
 }
 
 API int ncclCommGetAsyncError(Communicator* own, int* state) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out) return INVALID_ARGUMENT;
     // At first everything is under way, however quick it is.
@@ -146,6 +150,7 @@ API int ncclCommGetAsyncError(Communicator* own, int* state) {
 }
 
 API int ncclCommFinalize(Communicator* own) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out || own->is_finishing || state_of(own) != SUCCESS) return INVALID_ARGUMENT;
     own->is_finishing = own->is_fresh = true, own->was_ready = false;
@@ -154,6 +159,7 @@ API int ncclCommFinalize(Communicator* own) {
 }
 
 API int ncclCommDestroy(Communicator* own) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out || !own->is_finishing || state_of(own) != SUCCESS) return INVALID_USAGE;
     own->is_out = true;
@@ -161,6 +167,7 @@ API int ncclCommDestroy(Communicator* own) {
 }
 
 API int ncclCommAbort(Communicator* own) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     if (own->is_out) return INVALID_ARGUMENT;
     own->is_out = true;
@@ -169,6 +176,7 @@ API int ncclCommAbort(Communicator* own) {
 }
 
 API const char* ncclGetLastError(Communicator* own) {
+    shim::Unseen unseen;
     std::lock_guard<std::mutex> held(lock);
     return own == nullptr ? "" : own->text.c_str();
 }

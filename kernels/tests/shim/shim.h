@@ -24,7 +24,7 @@
 #define TROUPE_SHIM 1
 #define __device__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static thread_local
 #define __grid_constant__
 
 struct uint3 {

@@ -8,40 +8,76 @@
 
 typedef std::chrono::steady_clock Clock;
 
+// Whoever calls the driver is taken to know what the host has been told before: how threads of the
+// host tell each other is not seen.
+inline char known_to_host;
+
+inline void told_host() {
+    shim::release(&known_to_host);
+}
+
+// Something that a stream is to do; what was before it was queued is before it.
+struct Queued {
+    std::function<void()> run;
+
+    explicit Queued(std::function<void()> run) : run(std::move(run)) {
+        shim::acquire(&known_to_host);
+        shim::release(this);
+        told_host();
+    }
+};
+
 // Work that a thread does in order, for a device.
 struct Stream {
     const int device;
     std::mutex lock;
     std::condition_variable changed;
-    std::deque<std::function<void()>> queue;
+    std::deque<std::unique_ptr<Queued>> queue;
     bool is_busy = false, is_ending = false;
+    // What has been done, for those who wait for all of it.
+    char done;
     std::thread worker{[this] { work(); }};
 
-    void work() {
+    // The next work, or nothing if there will be none.
+    std::unique_ptr<Queued> next() {
+        shim::Unseen unseen;
         std::unique_lock<std::mutex> held(lock);
-        for (;;) {
-            changed.wait(held, [&] { return is_ending || !queue.empty(); });
-            if (queue.empty()) return;
-            auto next = std::move(queue.front());
-            queue.pop_front();
-            is_busy = true;
-            held.unlock();
-            next();
-            held.lock();
-            is_busy = false;
-            changed.notify_all();
+        is_busy = false;
+        changed.notify_all();
+        changed.wait(held, [&] { return is_ending || !queue.empty(); });
+        if (queue.empty()) return nullptr;
+        auto first = std::move(queue.front());
+        queue.pop_front();
+        is_busy = true;
+        return first;
+    }
+
+    void work() {
+        while (std::unique_ptr<Queued> own = next()) {
+            shim::acquire(own.get());
+            own->run();
+            shim::release(&done);
+            shim::Unseen unseen;
+            own.reset();
         }
     }
 
-    void push(std::function<void()> next) {
+    void push(std::function<void()> run) {
+        auto last = std::make_unique<Queued>(std::move(run));
+        shim::Unseen unseen;
         std::lock_guard<std::mutex> held(lock);
-        queue.push_back(std::move(next));
+        queue.push_back(std::move(last));
         changed.notify_all();
     }
 
     void drain() {
-        std::unique_lock<std::mutex> held(lock);
-        changed.wait(held, [&] { return queue.empty() && !is_busy; });
+        {
+            shim::Unseen unseen;
+            std::unique_lock<std::mutex> held(lock);
+            changed.wait(held, [&] { return queue.empty() && !is_busy; });
+        }
+        shim::acquire(&done);
+        told_host();
     }
 
     explicit Stream(int device) : device(device) {}
@@ -63,9 +99,24 @@ struct Records {
     std::condition_variable changed;
     uint64_t asked = 0, reached = 0;
     Clock::time_point at;
+    // What was before the records that were reached.
+    char before;
+
+    void reach(uint64_t record) {
+        shim::release(&before);
+        shim::Unseen unseen;
+        std::lock_guard<std::mutex> held(lock);
+        reached = record;
+        at = Clock::now();
+        changed.notify_all();
+    }
 
     void wait(uint64_t for_record) {
-        std::unique_lock<std::mutex> held(lock);
-        changed.wait(held, [&] { return reached >= for_record; });
+        {
+            shim::Unseen unseen;
+            std::unique_lock<std::mutex> held(lock);
+            changed.wait(held, [&] { return reached >= for_record; });
+        }
+        shim::acquire(&before);
     }
 };
