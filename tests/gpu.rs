@@ -15,7 +15,7 @@ use serde_json::Value;
 #[path = "../kernels/tests/emulation/mod.rs"]
 mod emulation;
 
-use emulation::{Emulation, PLAIN};
+use emulation::{Emulation, PLAIN, WATCHED};
 
 const JOB: &str = "tests/jobs/gpu.ron";
 
@@ -82,6 +82,30 @@ fn all_plans_give_the_same_bits_on_one_gpu() {
         if succeeds(&arguments.concat()).is_none() {
             return;
         }
+    }
+}
+
+/// What streams do to the same memory is ordered by events, by the host's waits, or by messages, in
+/// steps with everything that copies and sends: ThreadSanitizer watches the emulated streams, and
+/// sees it if it is not told that they wait for events.
+#[test]
+fn streams_touch_the_same_memory_only_one_after_the_other() {
+    let Some(emulation) = Emulation::new(WATCHED) else { return };
+    for (steps, fault) in [("stop=Steps(2)", ""), ("stop=Steps(1)", "untold")] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("run");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_troupe"));
+        emulation.settle(&mut command);
+        command.args(["run", JOB, "--plan", "all", "--dir", dir.to_str().unwrap()]);
+        command.args(["--set", "device=Gpu", "--set", "precision=Bf16", "--set", steps]);
+        command.args(["--set", "actors.learner.batch=128"]);
+        // Two ranks share one of three GPUs.
+        command.envs([("TROUPE_SHIM_DEVICES", "3"), ("TROUPE_SHIM_FAULT", fault)]);
+        let output = command.current_dir(root()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_race = error.contains("ThreadSanitizer: data race");
+        assert_eq!(is_race, !fault.is_empty(), "{fault}: {}\n{error}", output.status);
+        assert!(is_race || output.status.success(), "{}\n{error}", output.status);
     }
 }
 

@@ -15,10 +15,7 @@ use std::{
 
 mod emulation;
 
-use emulation::{Emulation, PLAIN};
-
-/// Fibers that ThreadSanitizer watches.
-const WATCHED: &str = "-fsanitize=thread -DSHIM_WATCHED";
+use emulation::{Emulation, PLAIN, WATCHED};
 
 /// Runs `troupe-gpu` on an emulation.
 fn run(emulation: &Emulation, arguments: &[&str], settings: &[(&str, &str)]) -> Output {

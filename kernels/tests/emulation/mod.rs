@@ -10,6 +10,10 @@ use std::{
 /// How threads of a block run if nothing is said: as fibers.
 pub const PLAIN: &str = "";
 
+/// Fibers and streams that ThreadSanitizer watches.
+#[allow(dead_code, reason = "not every crate watches")]
+pub const WATCHED: &str = "-fsanitize=thread -DSHIM_WATCHED";
+
 /// The libraries, built if they are not there, and the folder that they are in.
 pub struct Emulation {
     /// What the compiler is told beside the usual; PLAIN, or what has a sanitizer watch.

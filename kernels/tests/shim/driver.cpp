@@ -3,7 +3,8 @@
 // Device memory is the host's; a stream is a queue that a thread of its own works off in order; a
 // module is a library that the emulation of NVRTC has compiled, with its length before it. Each of
 // TROUPE_SHIM_DEVICES devices (1, at most 8) has TROUPE_SHIM_MEMORY bytes (1 GiB) and is of
-// TROUPE_SHIM_ARCH (90). Nothing here is or resembles a GPU: what it shows is that calls come in a
+// TROUPE_SHIM_ARCH (90); if TROUPE_SHIM_FAULT is `untold`, ThreadSanitizer hears nothing of streams
+// that wait for events. Nothing here is or resembles a GPU: what it shows is that calls come in a
 // lawful order with lawful arguments.
 #include <dlfcn.h>
 #include <unistd.h>
@@ -39,35 +40,42 @@ static std::set<Stream*> streams;
 static std::map<void*, Function*> functions;
 
 API int cuInit(unsigned) {
+    HostCall call;
     return number_from("TROUPE_SHIM_DEVICES", 1) == 0 ? NO_DEVICE : SUCCESS;
 }
 
 API int cuDriverGetVersion(int* version) {
+    HostCall call;
     *version = (int)number_from("TROUPE_SHIM_DRIVER", 13000);
     return SUCCESS;
 }
 
 API int cuDeviceGetCount(int* count) {
+    HostCall call;
     *count = (int)number_from("TROUPE_SHIM_DEVICES", 1);
     return SUCCESS;
 }
 
 API int cuDeviceGet(int* device, int ordinal) {
+    HostCall call;
     *device = ordinal;
     return ordinal < (int)number_from("TROUPE_SHIM_DEVICES", 1) ? SUCCESS : 101;
 }
 
 API int cuDeviceGetName(char* name, int length, int) {
+    HostCall call;
     snprintf(name, length, "no GPU: an emulation for tests");
     return SUCCESS;
 }
 
 API int cuDeviceTotalMem_v2(size_t* bytes, int) {
+    HostCall call;
     *bytes = memory_bytes();
     return SUCCESS;
 }
 
 API int cuDeviceGetAttribute(int* value, int attribute, int) {
+    HostCall call;
     int arch = (int)number_from("TROUPE_SHIM_ARCH", 90);
     switch (attribute) {
         case 16: *value = 1; return SUCCESS;
@@ -79,20 +87,24 @@ API int cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 
 API int cuDevicePrimaryCtxRetain(void** context, int device) {
+    HostCall call;
     *context = &contexts[device];
     return SUCCESS;
 }
 
 API int cuDevicePrimaryCtxRelease_v2(int) {
+    HostCall call;
     return SUCCESS;
 }
 
 API int cuCtxSetCurrent(void* context) {
+    HostCall call;
     current = context == nullptr ? -1 : (int)((char*)context - contexts);
     return SUCCESS;
 }
 
 API int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     *at = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     if (*at == nullptr) return OUT_OF_MEMORY;
@@ -102,6 +114,7 @@ API int cuMemHostAlloc(void** at, size_t bytes, unsigned) {
 }
 
 API int cuMemFreeHost(void* at) {
+    HostCall call;
     std::lock_guard<std::mutex> held(all_lock);
     if (pinned.erase((uint64_t)at) == 0) return INVALID_VALUE;
     free(at);
@@ -109,39 +122,44 @@ API int cuMemFreeHost(void* at) {
 }
 
 static int copy(void* to, const void* from, size_t bytes, Stream* stream) {
-    stream->push([=] { memcpy(to, from, bytes); });
+    stream->push([=] { shim::copy_bytes(to, from, bytes); });
     return SUCCESS;
 }
 
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream* stream) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     if (!is_allocated(to, bytes)) return INVALID_VALUE;
     if (is_pinned(from, bytes)) return copy((void*)to, from, bytes, stream);
     // Of memory that is not pinned the driver has a copy before it returns.
     auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
-    stream->push([=] { memcpy((void*)to, staged->data(), bytes); });
+    stream->push([=] { shim::copy_bytes((void*)to, staged->data(), bytes); });
     return SUCCESS;
 }
 
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, Stream* stream) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     return is_allocated(from, bytes) ? copy(to, (void*)from, bytes, stream) : INVALID_VALUE;
 }
 
 API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream* stream) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     bool is_lawful = is_allocated(from, bytes) && is_allocated(to, bytes);
     return is_lawful ? copy((void*)to, (void*)from, bytes, stream) : INVALID_VALUE;
 }
 
 API int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* stream) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     if (!is_allocated(to, bytes)) return INVALID_VALUE;
-    stream->push([=] { memset((void*)to, value, bytes); });
+    stream->push([=] { shim::fill_bytes((void*)to, value, bytes); });
     return SUCCESS;
 }
 
 API int cuStreamCreate(Stream** stream, unsigned) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     std::lock_guard<std::mutex> held(all_lock);
     streams.insert(*stream = new Stream(current));
@@ -149,6 +167,7 @@ API int cuStreamCreate(Stream** stream, unsigned) {
 }
 
 API int cuStreamDestroy_v2(Stream* stream) {
+    HostCall call;
     {
         std::lock_guard<std::mutex> held(all_lock);
         streams.erase(stream);
@@ -158,11 +177,13 @@ API int cuStreamDestroy_v2(Stream* stream) {
 }
 
 API int cuStreamSynchronize(Stream* stream) {
+    HostCall call;
     stream->drain();
     return ready();
 }
 
 API int cuCtxSynchronize() {
+    HostCall call;
     std::vector<Stream*> own;
     {
         std::lock_guard<std::mutex> held(all_lock);
@@ -175,16 +196,19 @@ API int cuCtxSynchronize() {
 }
 
 API int cuEventCreate(Event** event, unsigned) {
+    HostCall call;
     *event = new Event;
     return ready();
 }
 
 API int cuEventDestroy_v2(Event* event) {
+    HostCall call;
     delete event;
     return SUCCESS;
 }
 
 API int cuEventRecord(Event* event, Stream* stream) {
+    HostCall call;
     auto records = event->records;
     shim::Unseen unseen;
     std::lock_guard<std::mutex> held(records->lock);
@@ -200,13 +224,17 @@ static uint64_t last_record(Records& records) {
 }
 
 API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
+    HostCall call;
     auto records = event->records;
     uint64_t record = last_record(*records);
-    stream->push([=] { records->wait(record); });
+    const char* fault = getenv("TROUPE_SHIM_FAULT");
+    bool is_untold = fault != nullptr && strcmp(fault, "untold") == 0;
+    stream->push([=] { records->wait(record, is_untold); });
     return ready();
 }
 
 API int cuEventQuery(Event* event) {
+    HostCall call;
     Records& records = *event->records;
     {
         shim::Unseen unseen;
@@ -214,17 +242,17 @@ API int cuEventQuery(Event* event) {
         if (records.reached != records.asked) return NOT_READY;
     }
     shim::acquire(&records.before);
-    told_host();
     return ready();
 }
 
 API int cuEventSynchronize(Event* event) {
+    HostCall call;
     event->records->wait(last_record(*event->records));
-    told_host();
     return ready();
 }
 
 API int cuEventElapsedTime_v2(float* milliseconds, Event* start, Event* end) {
+    HostCall call;
     if (last_record(*start->records) == 0 || last_record(*end->records) == 0) return 400;
     if (cuEventQuery(start) != SUCCESS || cuEventQuery(end) != SUCCESS) return NOT_READY;
     auto apart = end->records->at - start->records->at;
@@ -233,6 +261,7 @@ API int cuEventElapsedTime_v2(float* milliseconds, Event* start, Event* end) {
 }
 
 API int cuModuleLoadData(Module** module, const void* image) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     uint64_t head[2];
     memcpy(head, image, sizeof head);
@@ -251,11 +280,13 @@ API int cuModuleLoadData(Module** module, const void* image) {
 }
 
 API int cuModuleUnload(Module* module) {
+    HostCall call;
     delete module;  // The library stays, as its symbols may be in a report of a sanitizer.
     return SUCCESS;
 }
 
 API int cuModuleGetFunction(Function** function, Module* module, const char* name) {
+    HostCall call;
     std::lock_guard<std::mutex> held(all_lock);
     void* symbol = dlsym(module->library, ("prepare_" + std::string(name)).c_str());
     if (symbol == nullptr) return NOT_FOUND;
@@ -266,6 +297,7 @@ API int cuModuleGetFunction(Function** function, Module* module, const char* nam
 }
 
 API int cuFuncSetAttribute(Function* function, int attribute, int value) {
+    HostCall call;
     if (attribute != 8 || value > 227 * 1024) return INVALID_VALUE;
     function->most_shared = (uint32_t)value;
     return SUCCESS;
@@ -285,6 +317,7 @@ static void launched(shim::Work& work, shim::Launch how) {
 API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                        Stream* stream, void** arguments, void** extra) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     if (stream->device != current) return INVALID_HANDLE;
     shim::Launch how = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, nullptr};
@@ -306,6 +339,7 @@ API int troupe_shim_push(Stream* stream, std::function<void()>* work) {
 }
 
 API int cuGetErrorName(int error, const char** name) {
+    HostCall call;
     static const std::map<int, const char*> names = {
         {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
         {NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},         {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
@@ -318,6 +352,7 @@ API int cuGetErrorName(int error, const char** name) {
 }
 
 API int cuGetErrorString(int, const char** text) {
+    HostCall call;
     *text = "as the emulation for tests says";
     return SUCCESS;
 }

@@ -68,12 +68,14 @@ static bool is_pinned(const void* at, size_t bytes) {
 }
 
 API int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    HostCall call;
     std::lock_guard<std::mutex> held(all_lock);
     *total = memory_bytes(), *free = *total - allocated[current < 0 ? 0 : current];
     return ready();
 }
 
 API int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
+    HostCall call;
     if (ready() != SUCCESS) return ready();
     std::lock_guard<std::mutex> held(all_lock);
     if (bytes == 0) return INVALID_VALUE;
@@ -86,6 +88,7 @@ API int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
 }
 
 API int cuMemFree_v2(uint64_t at) {
+    HostCall call;
     std::lock_guard<std::mutex> held(all_lock);
     auto found = allocations.find(at);
     if (found == allocations.end()) return INVALID_VALUE;

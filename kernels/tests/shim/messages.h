@@ -191,7 +191,7 @@ static void run_round(const std::vector<PartPtr>& round) {
         if (round[rank]->kind == SCATTER) add_up(round, rank);
         for (size_t from = 0; round[rank]->kind == GATHER && from < round.size(); ++from) {
             size_t bytes = round[from]->count * bytes_of(round[from]->format);
-            memcpy(round[rank]->to + from * bytes, round[from]->from, bytes);
+            shim::copy_bytes(round[rank]->to + from * bytes, round[from]->from, bytes);
         }
     }
     for (const PartPtr& part : round) done(*part);
@@ -211,7 +211,7 @@ static void advance(Part& part) {
     Part &send = part.kind == SEND ? part : *other, &receive = part.kind == SEND ? *other : part;
     {
         shim::Seen seen;
-        memcpy(receive.to, send.from, part.count * bytes_of(part.format));
+        shim::copy_bytes(receive.to, send.from, part.count * bytes_of(part.format));
     }
     done(part), done(*other);
 }
