@@ -7,7 +7,7 @@
 use kernels::cuda::{
     Compiler, DeviceError,
     nccl::UniqueId,
-    program::{Format, Program, Source, Widths},
+    program::{Format, HOPPER, Program, Source, Widths},
 };
 
 /// Widths of heads: K2's, k2-nano's, one that is a multiple of nothing.
@@ -40,7 +40,7 @@ fn resources(log: &str) -> Vec<(String, u32, u32)> {
 #[test]
 fn every_source_compiles_for_every_architecture_without_warning_or_spill() {
     let mut kernels = 0;
-    for architecture in ["sm_80", "sm_90"] {
+    for architecture in ["sm_80", "sm_90", HOPPER] {
         let compiler = match Compiler::new(architecture, None) {
             Ok(compiler) => compiler,
             Err(error) => return eprintln!("skipped: {error}"),
@@ -55,10 +55,12 @@ fn every_source_compiles_for_every_architecture_without_warning_or_spill() {
         programs.dedup();
         let compiled = compiler.compile_all(&programs).unwrap();
         for (program, compiled) in programs.iter().zip(compiled) {
-            assert!(!compiled.log.contains("warning"), "{}\n{}", program.name(), compiled.log);
+            // ptxas tells as `info` that it waits for each product of a warpgroup.
+            let is_silent = !compiled.log.contains("warning") && !compiled.log.contains("wgmma");
+            assert!(is_silent, "{}\n{}", program.name(), compiled.log);
             assert!(compiled.binary.starts_with(b"\x7FELF"), "machine code of {}", program.name());
             let found = resources(&compiled.log);
-            let declared = program.text().matches("\nKERNEL(").count();
+            let declared = program.text(architecture).matches("\nKERNEL(").count();
             assert_eq!(found.len(), declared, "kernels of {}\n{}", program.name(), compiled.log);
             for (kernel, registers, spills) in found {
                 kernels += 1;

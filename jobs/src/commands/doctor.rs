@@ -261,13 +261,13 @@ jobs run   on the CPU
         };
         let findings = findings(Ok(vec![gpu]), Ok("13.0".into()));
         let text = findings.text();
-        let line = "GPU        0: NVIDIA H100 80GB HBM3, sm_90, 132 multiprocessors, 80.0 GiB, \
+        let line = "GPU        0: NVIDIA H100 80GB HBM3, sm_90a, 132 multiprocessors, 80.0 GiB, \
                     driver for CUDA 13.0\n\
                     copies     2800 GB/s within GPU 0, 55.0 to it, 54.5 from it\n\
                     NVRTC      13.0, compiles our kernels for the device\n";
         assert!(text.contains(line), "{text}");
         assert!(text.ends_with("jobs run   on GPU 0, unless they say `device: Cpu`\n"), "{text}");
-        assert_eq!(findings.json()["gpus"][0]["architecture"], "sm_90");
+        assert_eq!(findings.json()["gpus"][0]["architecture"], "sm_90a");
     }
 
     #[test]

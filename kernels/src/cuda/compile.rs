@@ -31,7 +31,7 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// For an architecture such as `sm_90`; results are kept in `folder`, if there is one.
+    /// For an architecture such as `sm_80`; results are kept in `folder`, if there is one.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Compiler {
     ///
     /// [`DeviceError::Compile`] with what NVRTC says.
     pub fn compile(&self, program: Program) -> Result<Compiled, DeviceError> {
-        let (text, options) = (program.text(), self.options(program));
+        let (text, options) = (program.text(&self.architecture), self.options(program));
         let Some(folder) = &self.folder else { return self.compile_anew(program, text, &options) };
         let file = folder.join(self.file(program, &text, &options));
         if let Some(binary) = kept(&file) {

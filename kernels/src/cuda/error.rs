@@ -68,7 +68,7 @@ pub enum DeviceError {
     Compile {
         /// Source and format.
         program: String,
-        /// As `sm_90`.
+        /// As `sm_80`.
         architecture: String,
         /// What NVRTC says.
         log: String,

@@ -11,7 +11,7 @@ use cudarc::{
     nvrtc,
 };
 
-use super::{DeviceError, error::Doing, nccl};
+use super::{DeviceError, error::Doing, nccl, program::HOPPER};
 
 /// The oldest driver that has all functions we call: CUDA 12.8.
 const OLDEST_DRIVER: i32 = 12_080;
@@ -75,8 +75,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// What NVRTC calls it, as `sm_90`.
+    /// What NVRTC calls it, as `sm_80`, or [`HOPPER`], with all that no other device has.
     pub fn architecture(&self) -> String {
+        if self.capability == (9, 0) {
+            return HOPPER.into();
+        }
         format!("sm_{}{}", self.capability.0, self.capability.1)
     }
 }

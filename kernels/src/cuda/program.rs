@@ -4,7 +4,11 @@ use crate::attention::Heads;
 
 const PRELUDE: &str = include_str!("prelude.cuh");
 const FRAGMENTS: &str = include_str!("fragments.cuh");
+const WARPGROUPS: &str = include_str!("warpgroups.cuh");
 const TILE: &str = include_str!("../attention/tile.cuh");
+
+/// The architecture whose warpgroups multiply; code for it runs on compute capability 9.0 alone.
+pub const HOPPER: &str = "sm_90a";
 
 /// The format of activations that a source is compiled for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -135,6 +139,11 @@ impl Source {
         }
     }
 
+    /// File and text of its form in BF16 for warpgroups, if it has one.
+    fn file_for_warpgroups(self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
     /// The widths of its kernels, if they are constants.
     fn widths(self) -> Option<Widths> {
         match self {
@@ -156,12 +165,26 @@ impl Program {
         format!("{file}-{format}{}", widths.unwrap_or_default())
     }
 
-    /// All that is compiled, with the files' names for messages.
-    pub fn text(self) -> String {
-        let (name, text) = self.source.file();
+    /// Whether its products for an architecture are those of warpgroups.
+    pub fn has_warpgroups(self, architecture: &str) -> bool {
+        self.file_for_warpgroups(architecture).is_some()
+    }
+
+    fn file_for_warpgroups(self, architecture: &str) -> Option<(&'static str, &'static str)> {
+        let has_them = architecture == HOPPER && self.format == Format::Bf16;
+        self.source.file_for_warpgroups().filter(|_| has_them)
+    }
+
+    /// All that is compiled for an architecture, with the files' names for messages.
+    pub fn text(self, architecture: &str) -> String {
+        let for_warpgroups = self.file_for_warpgroups(architecture);
+        let (name, text) = for_warpgroups.unwrap_or_else(|| self.source.file());
         let mut shared = Vec::new();
         if self.source == Source::Grouped || self.source.widths().is_some() {
             shared.push(("cuda/fragments.cuh", FRAGMENTS));
+        }
+        if for_warpgroups.is_some() {
+            shared.push(("cuda/warpgroups.cuh", WARPGROUPS));
         }
         if self.source.widths().is_some() {
             shared.push(("attention/tile.cuh", TILE));
