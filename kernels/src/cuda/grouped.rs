@@ -7,20 +7,30 @@
 
 use std::ops::Range;
 
-use super::{DeviceError, Float, Stream, View, ViewMut, launch::Launch, program::Source};
+use super::{
+    DeviceError, Float, Stream, View, ViewMut,
+    launch::Launch,
+    program::{Program, Source},
+};
 use crate::gemm::Output;
 
-/// Groups of one launch, as in `gemm/grouped.cu`: the table is an argument of 3 KiB.
+/// Groups of one launch, as in `gemm/groups.cuh`: the table is an argument of 3 KiB.
 pub const GROUPS: usize = 128;
 
-/// Rows and columns of a block's tile.
-const TILE: usize = 128;
+/// What a block of a kernel has.
+struct Block {
+    /// Rows and columns of its tile.
+    tile: (usize, usize),
+    threads: u32,
+    /// Of shared memory.
+    bytes: usize,
+}
 
-/// Threads of a block.
-const THREADS: u32 = 128;
+/// `gemm/grouped.cu`: four stages of both factors, 128 rows of 64 bytes each and 16 between them.
+const OF_WARPS: Block = Block { tile: (128, 128), threads: 128, bytes: 4 * 2 * 128 * 80 };
 
-/// Shared memory for four stages of both factors, 128 rows of 64 bytes each and 16 between them.
-const STAGES_BYTES: usize = 4 * 2 * 128 * 80;
+/// `gemm/grouped_warpgroups.cu`: four stages of 128 rows and 256 columns of 128 bytes each.
+const OF_WARPGROUPS: Block = Block { tile: (128, 256), threads: 256, bytes: 4 * (128 + 256) * 128 };
 
 /// Words of a group in the table.
 const WORDS: usize = 3;
@@ -72,8 +82,8 @@ pub fn forward<N: Float>(
     mut y: ViewMut<'_, N>,
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, x.len(), y.len());
-    let tiles = |group: &Group| group.rows.len().div_ceil(TILE) * at.output.div_ceil(TILE);
-    launches::<N>(stream, "grouped_forward", &groups, tiles, |launch| {
+    let extents = |group: &Group| (group.rows.len(), at.output);
+    launches::<N>(stream, "grouped_forward", &groups, extents, |launch| {
         launch.read(x).count(at.input).count(at.output).write(y.again())
     })
 }
@@ -96,8 +106,8 @@ pub fn backward_input<N: Float>(
     mut dx: ViewMut<'_, N>,
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, dx.len(), dy.len());
-    let tiles = |group: &Group| group.rows.len().div_ceil(TILE) * at.input.div_ceil(TILE);
-    launches::<N>(stream, "grouped_backward_input", &groups, tiles, |launch| {
+    let extents = |group: &Group| (group.rows.len(), at.input);
+    launches::<N>(stream, "grouped_backward_input", &groups, extents, |launch| {
         launch.read(dy).count(at.output).count(at.input).write(dx.again())
     })
 }
@@ -128,8 +138,8 @@ pub fn backward_weight<N: Float>(
     };
     let groups: Vec<Group> =
         sums.into_iter().map(group).filter(|group| !group.rows.is_empty()).collect();
-    let tiles = |_: &Group| at.output.div_ceil(TILE) * at.input.div_ceil(TILE);
-    launches::<N>(stream, "grouped_backward_weight", &groups, tiles, |launch| {
+    let extents = |_: &Group| (at.output, at.input);
+    launches::<N>(stream, "grouped_backward_weight", &groups, extents, |launch| {
         launch.read(dy).count(at.output).read(x).count(at.input)
     })
 }
@@ -155,14 +165,18 @@ fn with_rows<N>(
     groups.filter(|group| !group.rows.is_empty()).collect()
 }
 
-/// Queues a kernel for groups of so many tiles each, with the arguments that follow the table.
+/// Queues a kernel for groups whose products have so many rows and columns, with the arguments that
+/// follow the table.
 fn launches<N: Float>(
     stream: &Stream,
     kernel: &'static str,
     groups: &[Group],
-    tiles: impl Fn(&Group) -> usize,
+    extents: impl Fn(&Group) -> (usize, usize),
     mut rest: impl FnMut(Launch<'_>) -> Launch<'_>,
 ) -> Result<(), DeviceError> {
+    let program = Program { source: Source::Grouped, format: N::FORMAT };
+    let has_warpgroups = program.has_warpgroups(&stream.device().found().architecture());
+    let block = if has_warpgroups { &OF_WARPGROUPS } else { &OF_WARPS };
     let short = |n: usize| u64::from(u32::try_from(n).expect("fewer than 2^32 rows and tiles"));
     for groups in groups.chunks(GROUPS) {
         let mut table = [0; GROUPS * WORDS];
@@ -172,11 +186,12 @@ fn launches<N: Float>(
             words[0] = group.at;
             words[1] = short(rows.start) | short(rows.len()) << 32;
             words[2] = short(end) | u64::from(group.is_added) << 32;
-            end += tiles(group);
+            let (rows, columns) = extents(group);
+            end += rows.div_ceil(block.tile.0) * columns.div_ceil(block.tile.1);
         }
         let launch = Launch::of::<N>(stream, Source::Grouped, kernel).words(&table);
-        let launch = rest(launch.count(groups.len())).shared(STAGES_BYTES);
-        launch.go((end, 1, 1), (THREADS, 1, 1))?;
+        let launch = rest(launch.count(groups.len())).shared(block.bytes);
+        launch.go((end, 1, 1), (block.threads, 1, 1))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::attention::Heads;
 const PRELUDE: &str = include_str!("prelude.cuh");
 const FRAGMENTS: &str = include_str!("fragments.cuh");
 const WARPGROUPS: &str = include_str!("warpgroups.cuh");
+const GROUPS: &str = include_str!("../gemm/groups.cuh");
 const TILE: &str = include_str!("../attention/tile.cuh");
 
 /// The architecture whose warpgroups multiply; code for it runs on compute capability 9.0 alone.
@@ -60,7 +61,7 @@ pub enum Source {
     Embedding,
     /// `fp8.cu`
     Fp8,
-    /// `gemm/grouped.cu`
+    /// `gemm/grouped.cu`, for warpgroups `gemm/grouped_warpgroups.cu`
     Grouped,
     /// `newton_schulz.cu`
     NewtonSchulz,
@@ -141,7 +142,8 @@ impl Source {
 
     /// File and text of its form in BF16 for warpgroups, if it has one.
     fn file_for_warpgroups(self) -> Option<(&'static str, &'static str)> {
-        None
+        let grouped = include_str!("../gemm/grouped_warpgroups.cu");
+        (self == Source::Grouped).then_some(("gemm/grouped_warpgroups", grouped))
     }
 
     /// The widths of its kernels, if they are constants.
@@ -185,6 +187,9 @@ impl Program {
         }
         if for_warpgroups.is_some() {
             shared.push(("cuda/warpgroups.cuh", WARPGROUPS));
+        }
+        if self.source == Source::Grouped {
+            shared.push(("gemm/groups.cuh", GROUPS));
         }
         if self.source.widths().is_some() {
             shared.push(("attention/tile.cuh", TILE));

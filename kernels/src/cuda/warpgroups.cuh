@@ -33,19 +33,19 @@ DEVICE u64 factor_at(const Bf16* at, u32 next_64) {
 #endif
     const u64 SWIZZLE_128 = (u64)1 << 62;
     u64 across = (u64)(next_64 / 16) << 16, blocks = (u64)(8 * LINE / 16) << 32;
-    return SWIZZLE_128 | blocks | across | (address & 0x3FFFF) / 16;
+    return SWIZZLE_128 | blocks | across | address / 16;
 }
 
 // A factor whose lines go along the depth, line i that of row or column i of the product; `k` is
 // the first number of the depth, a multiple of 16 below 64.
 DEVICE u64 factor_along(const Bf16* lines, u32 k) {
-    return factor_at(lines + k, 16);
+    return factor_at(lines, 16) + k / 8;
 }
 
 // A factor whose lines go across the depth, line k at depth k, `deep` lines for each 64 rows or
 // columns of the product, which lie behind each other; `k` is the first line, a multiple of 16.
 DEVICE u64 factor_across(const Bf16* lines, u32 k, u32 deep) {
-    return factor_at(lines + k * 64, deep * LINE);
+    return factor_at(lines, deep * LINE) + k * (LINE / 16);
 }
 
 // Shows this thread's writes to shared memory to products; a barrier has to follow.

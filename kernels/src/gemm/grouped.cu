@@ -1,23 +1,13 @@
-// The products of an expert layer, one launch for all experts, here groups of rows.
+// An expert layer's products (groups.cuh) by products of warps, or in F32 without tensor cores.
 //
-//     forward:  y[r, o] = sum_i x[r, i] w_e[o, i]          for the rows r of group e
-//     input:    dx[r, i] = sum_o dy[r, o] w_e[o, i]
-//     weight:   dw_e[o, i] (=|+=) sum over the rows r of group e of dy[r, o] x[r, i]
-//
-// A block has a tile of 128 x 128 of one group's product; blocks of one group are neighbours, in
-// bands of 16 tiles of rows, so that what they read stays in the cache of second level. Both
-// factors go through shared memory in stages of 64 bytes of depth, of which three are under way by
-// cp.async while one is multiplied. Of its four warps each has 64 columns and every other 16 rows,
-// so a tile of few rows keeps all of them busy and has no products of rows that do not exist.
-//
-// An element is one sum over the depth, from the beginning of its group, in steps of 16 (of one in
-// F32) that no other extent changes; beyond the ends there are zeros. So its bits depend on its
-// own row and column alone, not on the rows beside it, its place in a tile, or the other groups.
+// A block has a tile of 128 x 128. Both factors go through shared memory in stages of 64 bytes of
+// depth, of which three are under way by cp.async while one is multiplied. Of its four warps each
+// has 64 columns and every other 16 rows, so a tile of few rows keeps all of them busy and has no
+// products of rows that do not exist. A sum goes on in steps of 16 of the depth, of one in F32.
 //
 // Launch: 128 threads; a block for each tile of all groups; shared memory for four stages.
 
 const u32 TILE = 128;
-const u32 BAND = 16;
 const u32 STAGES = 4;
 const u32 CHUNK = 16 / sizeof(Number);
 const u32 DEPTH = 4 * CHUNK;
@@ -30,51 +20,6 @@ const u32 FACTOR = TILE * ALONG_STRIDE;
 
 // What a thread holds of a tile: of four times 16 rows and 8 times 8 columns.
 typedef float Sums[4][8][4];
-
-// A group that has rows: its matrix, its first row, and the first of its tiles.
-struct Group {
-    u64 at;
-    u32 first, rows, tile, is_added;
-};
-
-struct Groups {
-    Group all[128];
-};
-
-// A factor: lines of `width` numbers, one behind the other.
-struct Factor {
-    const Number* at;
-    u64 lines, width;
-};
-
-// The last group that begins at or before a tile.
-DEVICE u32 group_of(const Groups& groups, u32 count, u32 tile) {
-    u32 low = 0, high = count;
-    while (high - low > 1) {
-        u32 middle = (low + high) / 2;
-        if (groups.all[middle].tile <= tile) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-// Where a tile begins in the product of its group.
-struct Place {
-    u64 row, col;
-};
-
-DEVICE Place place_of(u32 tile, u64 rows, u64 cols) {
-    u32 down = (u32)((rows + TILE - 1) / TILE), across = (u32)((cols + TILE - 1) / TILE);
-    u32 band = tile / (BAND * across), within = tile % (BAND * across);
-    u32 left = down - band * BAND, high = left < BAND ? left : BAND;
-    Place place;
-    place.row = (u64)TILE * (band * BAND + within % high);
-    place.col = (u64)TILE * (within / high);
-    return place;
-}
 
 // Begins to bring a stage of a factor: TILE rows or columns of the product from `first` on, at the
 // depth from `k` on. Lines that are not aligned are copied at once, and need no wait.
@@ -188,15 +133,14 @@ DEVICE void add_stage(const float* a, const float* b, Sums& sums) {
     }
 }
 
-// The sums of a tile over the whole depth; `high` times 32 rows of it are wanted.
-template <bool A_ALONG, bool B_ALONG>
-DEVICE void multiply_tile(const Factor& a, const Factor& b, Place place, u64 depth, u64 high,
-                          Number* stages, Sums& sums) {
-    u64 steps = (depth + DEPTH - 1) / DEPTH;
+// The sums of a tile over the whole depth; `high` times 32 rows of it are there.
+template <bool A_ALONG, bool B_ALONG, typename N>
+DEVICE void multiply_tile(const Tile<N>& tile, u64 high, Number* stages, Sums& sums) {
+    u64 steps = (tile.depth + DEPTH - 1) / DEPTH;
     for (u32 step = 0; step < STAGES - 1; ++step) {
         Number* to = stages + step * 2 * FACTOR;
-        if (step < steps) load_factor<A_ALONG>(a, place.row, step * DEPTH, to);
-        if (step < steps) load_factor<B_ALONG>(b, place.col, step * DEPTH, to + FACTOR);
+        if (step < steps) load_factor<A_ALONG>(tile.a, tile.row, step * DEPTH, to);
+        if (step < steps) load_factor<B_ALONG>(tile.b, tile.col, step * DEPTH, to + FACTOR);
         end_group_of_copies();
     }
 #pragma unroll 1
@@ -207,8 +151,8 @@ DEVICE void multiply_tile(const Factor& a, const Factor& b, Place place, u64 dep
         u64 later = step + STAGES - 1;
         Number* to = stages + later % STAGES * 2 * FACTOR;
         if (later < steps) {
-            load_factor<A_ALONG>(a, place.row, later * DEPTH, to);
-            load_factor<B_ALONG>(b, place.col, later * DEPTH, to + FACTOR);
+            load_factor<A_ALONG>(tile.a, tile.row, later * DEPTH, to);
+            load_factor<B_ALONG>(tile.b, tile.col, later * DEPTH, to + FACTOR);
         }
         end_group_of_copies();
         const Number* from = stages + step % STAGES * 2 * FACTOR;
@@ -222,21 +166,6 @@ DEVICE void multiply_tile(const Factor& a, const Factor& b, Place place, u64 dep
     }
 }
 
-// Two neighbours of a row, of which `n` exist.
-DEVICE float2 two_at(const float* from, u32 n) {
-    if (n == 2 && is_aligned(from, 8)) return *(const float2*)from;
-    return make_float2(n > 0 ? from[0] : 0.0f, n > 1 ? from[1] : 0.0f);
-}
-
-DEVICE void put_two(float2 x, float* to, u32 n) {
-    if (n == 2 && is_aligned(to, 8)) {
-        *(float2*)to = x;
-        return;
-    }
-    if (n > 0) to[0] = x.x;
-    if (n > 1) to[1] = x.y;
-}
-
 DEVICE void put_two(float2 x, Bf16* to, u32 n) {
     if (n == 2 && is_aligned(to, 4)) {
         *(u32*)to = pair_of(x.x, x.y);
@@ -246,71 +175,61 @@ DEVICE void put_two(float2 x, Bf16* to, u32 n) {
     if (n > 1) to[1] = nearest<Bf16>(x.y);
 }
 
-// Writes the tile into y [rows, cols], rounded once, or adds it to what is there.
-template <bool CAN_ADD, typename N>
-DEVICE void put_tile(const Sums& sums, Place place, u64 rows, u64 cols, bool is_added, N* y) {
+// Writes the tile, rounded once, or adds it to what is there.
+template <bool CAN_ADD, typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile) {
     u32 lane = lane_of_warp();
-    u64 col = place.col + left_of_warp() + lane % 4 * 2;
+    u64 col = tile.col + left_of_warp() + lane % 4 * 2;
 #pragma unroll
     for (u32 half = 0; half < 8; ++half) {
-        u64 row = place.row + top_of_warp() + half / 2 * 32 + half % 2 * 8 + lane / 4;
-        N* to = y + row * cols + col;
+        u64 row = tile.row + top_of_warp() + half / 2 * 32 + half % 2 * 8 + lane / 4;
+        N* to = tile.y + row * tile.cols + col;
         float2 all[8];
         u32 there[8];
         // All that is added to is asked for before any of it is waited for.
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
-            u64 left = row < rows && col + 8 * i < cols ? cols - col - 8 * i : 0;
+            bool is_there = row < tile.rows && col + 8 * i < tile.cols;
+            u64 left = is_there ? tile.cols - col - 8 * i : 0;
             there[i] = left < 2 ? (u32)left : 2;
-            if constexpr (CAN_ADD) all[i] = two_at(to + 8 * i, is_added ? there[i] : 0);
+            if constexpr (CAN_ADD) all[i] = two_at(to + 8 * i, tile.is_added ? there[i] : 0);
         }
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
             const float(&own)[4] = sums[half / 2][i];
             float2 sum = make_float2(own[half % 2 * 2], own[half % 2 * 2 + 1]);
             if constexpr (CAN_ADD) {
-                if (is_added) sum = make_float2(all[i].x + sum.x, all[i].y + sum.y);
+                if (tile.is_added) sum = make_float2(all[i].x + sum.x, all[i].y + sum.y);
             }
             put_two(sum, to + 8 * i, there[i]);
         }
     }
 }
 
-// The rows of a group times its matrix, which lies turned in forward.
-template <bool IS_TURNED>
-DEVICE void multiply_rows(const Groups& groups, u32 count, const Number* x, u64 depth, u64 cols,
-                          Number* y, Number* stages) {
-    const Group& own = groups.all[group_of(groups, count, blockIdx.x)];
-    u64 rows = own.rows, first = own.first;
-    Place place = place_of(blockIdx.x - own.tile, rows, cols);
-    Factor a = {x + first * depth, rows, depth};
-    Factor b = {(const Number*)own.at, IS_TURNED ? cols : depth, IS_TURNED ? depth : cols};
+template <bool A_ALONG, bool B_ALONG, bool CAN_ADD, typename N>
+DEVICE void multiply(const Tile<N>& tile, u8* shared) {
     Sums sums = {};
-    multiply_tile<true, IS_TURNED>(a, b, place, depth, (rows - place.row + 31) / 32, stages, sums);
-    put_tile<false>(sums, place, rows, cols, false, y + first * cols);
+    u64 high = (tile.rows - tile.row + 31) / 32;
+    multiply_tile<A_ALONG, B_ALONG>(tile, high, (Number*)shared, sums);
+    put_tile<CAN_ADD>(sums, tile);
 }
 
 KERNEL(128, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,
        u64 input, u64 output, Number* y) {
     SHARED_BYTES(shared);
-    multiply_rows<true>(groups, count, x, input, output, y, (Number*)shared);
+    auto tile = tile_of_rows<TILE, TILE, true>(groups, count, x, input, output, y);
+    multiply<true, true, false>(tile, shared);
 }
 
 KERNEL(128, grouped_backward_input, const __grid_constant__ Groups groups, u32 count,
        const Number* dy, u64 output, u64 input, Number* dx) {
     SHARED_BYTES(shared);
-    multiply_rows<false>(groups, count, dy, output, input, dx, (Number*)shared);
+    auto tile = tile_of_rows<TILE, TILE, false>(groups, count, dy, output, input, dx);
+    multiply<true, false, false>(tile, shared);
 }
 
 KERNEL(128, grouped_backward_weight, const __grid_constant__ Groups groups, u32 count,
        const Number* dy, u64 output, const Number* x, u64 input) {
     SHARED_BYTES(shared);
-    const Group& own = groups.all[group_of(groups, count, blockIdx.x)];
-    u64 rows = own.rows, first = own.first;
-    Place place = place_of(blockIdx.x - own.tile, output, input);
-    Factor a = {dy + first * output, rows, output}, b = {x + first * input, rows, input};
-    Sums sums = {};
-    u64 high = (output - place.row + 31) / 32;
-    multiply_tile<false, false>(a, b, place, rows, high, (Number*)shared, sums);
-    put_tile<true>(sums, place, output, input, own.is_added != 0, (float*)own.at);
+    auto tile = tile_of_weight<TILE, TILE>(groups, count, dy, output, x, input);
+    multiply<false, false, true>(tile, shared);
 }

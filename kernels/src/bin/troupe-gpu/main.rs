@@ -23,8 +23,16 @@ use kernels::cuda::{Compiler, Device, DeviceError};
 
 use self::bed::Bed;
 
-const USAGE: &str =
-    "troupe-gpu check [SEED [brief]] | messages [SEED [MILLISECONDS]] | time [small]";
+const USAGE: &str = "troupe-gpu check [SEED [brief]] | products [SEED [brief]] | \
+                     messages [SEED [MILLISECONDS]] | time [small]";
+
+/// What is checked.
+#[derive(Clone, Copy, PartialEq)]
+enum Cases {
+    All,
+    /// What differs between devices: kernels that have a form for warpgroups.
+    Products,
+}
 
 /// How long ranks may take to join each other, and a message to arrive.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(60);
@@ -33,12 +41,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["check"] => check(std::process::id().into(), false),
-        ["check", seed, ref rest @ ..] => match (seed.parse(), rest) {
-            (Ok(seed), []) => check(seed, false),
-            (Ok(seed), ["brief"]) => check(seed, true),
-            _ => return usage(),
-        },
+        [name @ ("check" | "products"), ref rest @ ..] => {
+            let cases = if name == "check" { Cases::All } else { Cases::Products };
+            let seed = rest.first().map_or(Ok(std::process::id().into()), |seed| seed.parse());
+            match (seed, rest) {
+                (Ok(seed), [] | [_]) => check(cases, seed, false),
+                (Ok(seed), [_, "brief"]) => check(cases, seed, true),
+                _ => return usage(),
+            }
+        }
         ["messages"] => messages(std::process::id().into(), MESSAGE_LIMIT),
         ["messages", seed, ref rest @ ..] => match (seed.parse(), rest) {
             (Ok(seed), []) => messages(seed, MESSAGE_LIMIT),
@@ -76,13 +87,14 @@ fn opened() -> Result<Device, DeviceError> {
     Ok(device)
 }
 
-/// Runs all cases twice, or a few once, and compares the hashes of all outputs; true if nothing is
+/// Runs cases twice, or a few once, and compares the hashes of all outputs; true if nothing is
 /// wrong.
-fn check(seed: u64, is_brief: bool) -> Result<bool, DeviceError> {
+fn check(cases: Cases, seed: u64, is_brief: bool) -> Result<bool, DeviceError> {
     let device = opened()?;
     println!("seed {seed}");
     let runs = if is_brief { 1 } else { 2 };
-    let all = (0..runs).map(|_| once(&device, seed, is_brief)).collect::<Result<Vec<_>, _>>()?;
+    let run = |_| once(&device, cases, seed, is_brief);
+    let all = (0..runs).map(run).collect::<Result<Vec<_>, _>>()?;
     let (comparisons, outputs, wrong) = &all[0];
     let is_steady = all.iter().all(|(_, other, _)| other == outputs);
     if !is_steady {
@@ -93,7 +105,17 @@ fn check(seed: u64, is_brief: bool) -> Result<bool, DeviceError> {
 }
 
 /// Comparisons, the hash of all outputs, and how many were wrong.
-fn once(device: &Device, seed: u64, is_brief: bool) -> Result<(usize, String, usize), DeviceError> {
+fn once(
+    device: &Device,
+    cases: Cases,
+    seed: u64,
+    is_brief: bool,
+) -> Result<(usize, String, usize), DeviceError> {
+    if cases == Cases::Products {
+        let mut bed = Bed::without_kernels(device, seed, is_brief)?;
+        grouped::all(&mut bed)?;
+        return Ok(bed.finish());
+    }
     let mut bed = Bed::new(device, seed, is_brief)?;
     memory::all(&mut bed)?;
     elementwise::all(&mut bed)?;

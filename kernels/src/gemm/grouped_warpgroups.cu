@@ -1,0 +1,248 @@
+// An expert layer's products (groups.cuh) in BF16 by products of warpgroups, for Hopper.
+//
+// A block has a tile of 128 x 256, of which each of its two warpgroups has 64 rows; one whose rows
+// do not exist only copies. Stages of 64 of the depth go through shared memory in four places: one
+// is multiplied, one waits for the tensor cores, two are under way by cp.async. A stage is 1,024
+// cycles of the tensor cores, for which the second level's cache has to bring 48 KiB; square tiles
+// would need a third more, and as many bytes of shared memory again for each product's factors. So
+// there are 128 sums to a thread and one block to a multiprocessor. A sum goes on in steps of 16.
+//
+// Launch: 256 threads; a block for each tile of all groups; shared memory for four stages.
+
+const u32 HIGH = 128;
+const u32 WIDE = 256;
+const u32 THREADS = 256;
+const u32 STAGES = 4;
+const u32 DEPTH = LINE / sizeof(Bf16);
+const u32 A_BYTES = HIGH * LINE;
+const u32 STAGE_BYTES = A_BYTES + WIDE * LINE;
+
+// Lines of shared memory that all threads fill at a time, 16 bytes each.
+const u32 LINES = THREADS * 16 / LINE;
+
+// What a thread holds of a tile.
+typedef float Sums[WIDE / 8][4];
+
+// What a thread copies of a factor: 16 bytes of every 32nd line of a stage. If lines go along the
+// depth, these are of as many rows or columns of the product; if they go across it, of two places
+// of the depth, for each 64 rows or columns of the product.
+struct Copies {
+    const Bf16* from;
+    // In numbers, from its first line to its second, and from a stage to the next.
+    u64 apart, stage;
+    // Its first place of the depth in a stage; and how many of its rows or columns, or of its 64 of
+    // these, there are.
+    u32 deep, beside;
+    // Whether all that exists is aligned.
+    bool is_whole;
+};
+
+template <bool IS_ALONG> DEVICE Copies copies_of(const Factor& x, u64 first) {
+    u32 line = threadIdx.x / 8, number = threadIdx.x % 8 * 8;
+    u64 beside = first + (IS_ALONG ? line : number), end = IS_ALONG ? x.lines : x.width;
+    u64 every = IS_ALONG ? LINES : 64;
+    u64 left = beside < end ? (end - beside + every - 1) / every : 0;
+    Copies own;
+    own.from = x.at + (IS_ALONG ? beside * x.width + number : line * x.width + beside);
+    own.apart = LINES * x.width, own.stage = IS_ALONG ? DEPTH : DEPTH * x.width;
+    own.deep = IS_ALONG ? number : line, own.beside = left < 8 ? (u32)left : 8;
+    own.is_whole = is_aligned(x.at, 16) && x.width % 8 == 0;
+    return own;
+}
+
+// Begins to bring a factor's next stage, of which `left` of the depth exists.
+template <bool IS_ALONG, u32 COUNT> DEVICE void copy_stage(Copies& own, u32 left, u8* to) {
+    u8* place = to + swizzled(threadIdx.x / 8, threadIdx.x % 8 * 16);
+#pragma unroll
+    for (u32 i = 0; i < COUNT / LINES; ++i) {
+        u64 onward = IS_ALONG ? i * own.apart : i % 2 * own.apart + i / 2 * 64;
+        bool is_there = (IS_ALONG ? i : i / 2) < own.beside;
+        is_there = is_there && own.deep + (IS_ALONG ? 0 : i % 2 * LINES) < left;
+        copy_soon(place + i * LINES * LINE, own.from + onward, is_there ? 16 : 0);
+    }
+    own.from += own.stage;
+}
+
+// The same number by number, for lines that are not aligned, and at once.
+template <bool IS_ALONG, u32 COUNT>
+DEVICE void copy_slowly(const Factor& x, u64 first, u64 k, u8* to) {
+#pragma unroll 1
+    for (u32 line = threadIdx.x / 8; line < COUNT; line += LINES) {
+        u32 number = threadIdx.x % 8 * 8;
+        u64 row = IS_ALONG ? first + line : k + line % 64;
+        u64 col = IS_ALONG ? k + number : first + line / 64 * 64 + number;
+        u64 left = row < x.lines && col < x.width ? x.width - col : 0;
+        const Bf16* from = x.at + row * x.width + col;
+        u32 pairs[4] = {};
+#pragma unroll
+        for (u32 i = 0; i < 8; ++i) {
+            if (i < left) pairs[i / 2] |= (u32)from[i].bits << i % 2 * 16;
+        }
+        uint4 all = {pairs[0], pairs[1], pairs[2], pairs[3]};
+        put_in_factor(to + swizzled(line, threadIdx.x % 8 * 16), all);
+    }
+}
+
+// Begins to bring a stage of both factors, if there is another.
+template <bool A_ALONG, bool B_ALONG, typename N>
+DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u64 k, u8* to) {
+    if (k < tile.depth) {
+        u32 left = tile.depth - k < DEPTH ? (u32)(tile.depth - k) : DEPTH;
+        if (a.is_whole) {
+            copy_stage<A_ALONG, HIGH>(a, left, to);
+        } else {
+            copy_slowly<A_ALONG, HIGH>(tile.a, tile.row, k, to);
+        }
+        if (b.is_whole) {
+            copy_stage<B_ALONG, WIDE>(b, left, to + A_BYTES);
+        } else {
+            copy_slowly<B_ALONG, WIDE>(tile.b, tile.col, k, to + A_BYTES);
+        }
+    }
+    end_group_of_copies();
+}
+
+// Begins this warpgroup's products of a stage.
+template <bool A_ALONG, bool B_ALONG> DEVICE void add_stage(const u8* stage, Sums& sums) {
+    const Bf16* a = (const Bf16*)(stage + threadIdx.x / WARPGROUP * 64 * LINE);
+    const Bf16* b = (const Bf16*)(stage + A_BYTES);
+    open_products();
+#pragma unroll
+    for (u32 k = 0; k < DEPTH; k += 16) {
+        u64 rows = A_ALONG ? factor_along(a, k) : factor_across(a, k, DEPTH);
+        u64 columns = B_ALONG ? factor_along(b, k) : factor_across(b, k, DEPTH);
+        multiply_factors<!A_ALONG, !B_ALONG>(sums, rows, columns);
+    }
+    end_group_of_products();
+}
+
+// Brings the tile's factors, stage after stage, and adds their products to this warpgroup's sums,
+// if it HAS_ROWS.
+template <bool A_ALONG, bool B_ALONG, bool HAS_ROWS, typename N>
+DEVICE void multiply_tile(const Tile<N>& tile, u8* stages, Sums& sums) {
+    Copies a = copies_of<A_ALONG>(tile.a, tile.row), b = copies_of<B_ALONG>(tile.b, tile.col);
+    u64 steps = (tile.depth + DEPTH - 1) / DEPTH;
+    for (u32 step = 0; step < STAGES - 2; ++step) {
+        bring_stage<A_ALONG, B_ALONG>(tile, a, b, step * DEPTH, stages + step * STAGE_BYTES);
+    }
+#pragma unroll 1
+    for (u64 step = 0; step < steps; ++step) {
+        wait_for_copies<STAGES - 3>();
+        show_to_products();
+        // All see the stage, and the products of the one before the last are done, in whose place
+        // another comes; those of the last go on.
+        __syncthreads();
+        u64 later = step + STAGES - 2;
+        u8* to = stages + later % STAGES * STAGE_BYTES;
+        bring_stage<A_ALONG, B_ALONG>(tile, a, b, later * DEPTH, to);
+        if (HAS_ROWS) {
+            add_stage<A_ALONG, B_ALONG>(stages + step % STAGES * STAGE_BYTES, sums);
+            wait_for_products<1>();
+        }
+    }
+    if (HAS_ROWS) wait_for_products<0>();
+    keep_in_place(sums);
+}
+
+// Lets this lane's `high` and the `low` of the lane so far above change places.
+DEVICE void exchange(u32& low, u32& high, u32 apart) {
+    bool is_above = (lane_of_warp() & apart) != 0;
+    u32 got = __shfl_xor_sync(ALL_LANES, is_above ? low : high, apart);
+    low = is_above ? got : low;
+    high = is_above ? high : got;
+}
+
+// Writes two rows, eight below each other, of which each lane has two neighbours of each eight. Four
+// lanes turn what they have of 32 columns, so that each has eight neighbours, 16 bytes.
+DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row, u64 col) {
+    u32 lane = lane_of_warp() % 4;
+#pragma unroll
+    for (u32 i = 0; i < WIDE / 8; i += 4) {
+#pragma unroll
+        for (u32 low = 0; low < 2; ++low) {
+            u32 pairs[4];
+#pragma unroll
+            for (u32 j = 0; j < 4; ++j) {
+                pairs[j] = pair_of(sums[i + j][2 * low], sums[i + j][2 * low + 1]);
+            }
+            exchange(pairs[0], pairs[1], 1), exchange(pairs[2], pairs[3], 1);
+            exchange(pairs[0], pairs[2], 2), exchange(pairs[1], pairs[3], 2);
+            u64 own_row = row + 8 * low, own_col = col + 8 * (i + lane);
+            bool is_there = own_row < tile.rows && own_col < tile.cols;
+            u64 left = is_there ? tile.cols - own_col : 0;
+            Bf16* to = tile.y + own_row * tile.cols + own_col;
+            if (left >= 8 && is_aligned(to, 16)) {
+                *(uint4*)to = {pairs[0], pairs[1], pairs[2], pairs[3]};
+                continue;
+            }
+#pragma unroll
+            for (u32 j = 0; j < 8; ++j) {
+                if (j < left) to[j].bits = (u16)(pairs[j / 2] >> j % 2 * 16);
+            }
+        }
+    }
+}
+
+// Writes the same in F32, whole sectors as they are, or adds them to what is there.
+DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row, u64 col) {
+    const u32 AT_ONCE = 16;
+    col += lane_of_warp() % 4 * 2;
+#pragma unroll
+    for (u32 part = 0; part < 2 * WIDE / 8; part += AT_ONCE) {
+        u32 low = part / (WIDE / 8), begin = part % (WIDE / 8);
+        u64 own_row = row + 8 * low;
+        float* to = tile.y + own_row * tile.cols + col;
+        float2 before[AT_ONCE];
+        u32 there[AT_ONCE];
+        // All that is added to is asked for before any of it is waited for.
+#pragma unroll
+        for (u32 i = 0; i < AT_ONCE; ++i) {
+            u64 own_col = col + 8 * (begin + i);
+            bool is_there = own_row < tile.rows && own_col < tile.cols;
+            u64 left = is_there ? tile.cols - own_col : 0;
+            there[i] = left < 2 ? (u32)left : 2;
+            before[i] = two_at(to + 8 * (begin + i), tile.is_added ? there[i] : 0);
+        }
+#pragma unroll
+        for (u32 i = 0; i < AT_ONCE; ++i) {
+            const float(&own)[4] = sums[begin + i];
+            float2 sum = make_float2(own[2 * low], own[2 * low + 1]);
+            if (tile.is_added) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
+            put_two(sum, to + 8 * (begin + i), there[i]);
+        }
+    }
+}
+
+template <bool A_ALONG, bool B_ALONG, typename N>
+DEVICE void multiply(const Tile<N>& tile, u8* shared) {
+    u64 top = tile.row + threadIdx.x / WARPGROUP * 64;
+    Sums sums = {};
+    if (top >= tile.rows) {
+        multiply_tile<A_ALONG, B_ALONG, false>(tile, shared, sums);
+        return;
+    }
+    multiply_tile<A_ALONG, B_ALONG, true>(tile, shared, sums);
+    u64 row = top + threadIdx.x % WARPGROUP / WARP * 16 + lane_of_warp() / 4;
+    put_sums(sums, tile, row, tile.col);
+}
+
+KERNEL(256, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,
+       u64 input, u64 output, Number* y) {
+    SHARED_BYTES(shared);
+    auto tile = tile_of_rows<HIGH, WIDE, true>(groups, count, x, input, output, y);
+    multiply<true, true>(tile, shared);
+}
+
+KERNEL(256, grouped_backward_input, const __grid_constant__ Groups groups, u32 count,
+       const Number* dy, u64 output, u64 input, Number* dx) {
+    SHARED_BYTES(shared);
+    auto tile = tile_of_rows<HIGH, WIDE, false>(groups, count, dy, output, input, dx);
+    multiply<true, false>(tile, shared);
+}
+
+KERNEL(256, grouped_backward_weight, const __grid_constant__ Groups groups, u32 count,
+       const Number* dy, u64 output, const Number* x, u64 input) {
+    SHARED_BYTES(shared);
+    auto tile = tile_of_weight<HIGH, WIDE>(groups, count, dy, output, x, input);
+    multiply<false, false>(tile, shared);
+}

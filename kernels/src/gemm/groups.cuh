@@ -1,0 +1,107 @@
+// The products of an expert layer, one launch for all experts, here groups of rows:
+//
+//     forward:  y[r, o] = sum_i x[r, i] w_e[o, i]          for the rows r of group e
+//     input:    dx[r, i] = sum_o dy[r, o] w_e[o, i]
+//     weight:   dw_e[o, i] (=|+=) sum over the rows r of group e of dy[r, o] x[r, i]
+//
+// A block has a tile of one group's product; blocks of one group are neighbours, in bands of 16
+// tiles of rows, so that what they read stays in the cache of second level.
+//
+// An element is one sum over the depth, from the beginning of its group, in steps that no other
+// extent changes; beyond the ends there are zeros. So its bits depend on its own row and column
+// alone, not on the rows beside it, its place in a tile, or the other groups.
+
+const u32 BAND = 16;
+
+// A group that has rows: its matrix, its first row, and the first of its tiles.
+struct Group {
+    u64 at;
+    u32 first, rows, tile, is_added;
+};
+
+struct Groups {
+    Group all[128];
+};
+
+// A factor: lines of `width` numbers, one behind the other.
+struct Factor {
+    const Number* at;
+    u64 lines, width;
+};
+
+// A block's tile of a product y [rows, cols], from (row, col) on.
+template <typename N> struct Tile {
+    Factor a, b;
+    u64 depth;
+    N* y;
+    u64 rows, cols, row, col;
+    bool is_added;
+};
+
+// The last group that begins at or before a tile.
+DEVICE const Group& group_of(const Groups& groups, u32 count, u32 tile) {
+    u32 low = 0, high = count;
+    while (high - low > 1) {
+        u32 middle = (low + high) / 2;
+        if (groups.all[middle].tile <= tile) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return groups.all[low];
+}
+
+// Says where a tile of HIGH x WIDE begins, by its number within its group.
+template <u32 HIGH, u32 WIDE, typename N> DEVICE void place(Tile<N>& tile, u32 number) {
+    u32 down = (u32)((tile.rows + HIGH - 1) / HIGH);
+    u32 across = (u32)((tile.cols + WIDE - 1) / WIDE);
+    u32 band = number / (BAND * across), within = number % (BAND * across);
+    u32 left = down - band * BAND, high = left < BAND ? left : BAND;
+    tile.row = (u64)HIGH * (band * BAND + within % high);
+    tile.col = (u64)WIDE * (within / high);
+}
+
+// This block's tile of the rows of a group times its matrix, which lies turned in forward.
+template <u32 HIGH, u32 WIDE, bool IS_TURNED>
+DEVICE Tile<Number> tile_of_rows(const Groups& groups, u32 count, const Number* x, u64 depth,
+                                 u64 cols, Number* y) {
+    const Group& own = group_of(groups, count, blockIdx.x);
+    Tile<Number> tile;
+    u64 rows = own.rows, first = own.first;
+    tile.a = {x + first * depth, rows, depth};
+    tile.b = {(const Number*)own.at, IS_TURNED ? cols : depth, IS_TURNED ? depth : cols};
+    tile.depth = depth, tile.y = y + first * cols, tile.rows = rows, tile.cols = cols;
+    tile.is_added = false;
+    place<HIGH, WIDE>(tile, blockIdx.x - own.tile);
+    return tile;
+}
+
+// This block's tile of a group's sum of weight gradients.
+template <u32 HIGH, u32 WIDE>
+DEVICE Tile<float> tile_of_weight(const Groups& groups, u32 count, const Number* dy, u64 output,
+                                  const Number* x, u64 input) {
+    const Group& own = group_of(groups, count, blockIdx.x);
+    Tile<float> tile;
+    u64 rows = own.rows, first = own.first;
+    tile.a = {dy + first * output, rows, output}, tile.b = {x + first * input, rows, input};
+    tile.depth = rows, tile.y = (float*)own.at, tile.rows = output, tile.cols = input;
+    tile.is_added = own.is_added != 0;
+    place<HIGH, WIDE>(tile, blockIdx.x - own.tile);
+    return tile;
+}
+
+// Two neighbours of a row, of which `n` exist.
+DEVICE float2 two_at(const float* from, u32 n) {
+    if (n == 2 && is_aligned(from, 8)) return *(const float2*)from;
+    return make_float2(n > 0 ? from[0] : 0.0f, n > 1 ? from[1] : 0.0f);
+}
+
+DEVICE void put_two(float2 x, float* to, u32 n) {
+    if (n == 2 && is_aligned(to, 8)) {
+        *(float2*)to = x;
+        return;
+    }
+    if (n > 0) to[0] = x.x;
+    if (n > 1) to[1] = x.y;
+}
