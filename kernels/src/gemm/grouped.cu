@@ -166,6 +166,21 @@ DEVICE void multiply_tile(const Tile<N>& tile, u64 high, Number* stages, Sums& s
     }
 }
 
+// Two neighbours of a row, of which `n` exist.
+DEVICE float2 two_at(const float* from, u32 n) {
+    if (n == 2 && is_aligned(from, 8)) return *(const float2*)from;
+    return make_float2(n > 0 ? from[0] : 0.0f, n > 1 ? from[1] : 0.0f);
+}
+
+DEVICE void put_two(float2 x, float* to, u32 n) {
+    if (n == 2 && is_aligned(to, 8)) {
+        *(float2*)to = x;
+        return;
+    }
+    if (n > 0) to[0] = x.x;
+    if (n > 1) to[1] = x.y;
+}
+
 DEVICE void put_two(float2 x, Bf16* to, u32 n) {
     if (n == 2 && is_aligned(to, 4)) {
         *(u32*)to = pair_of(x.x, x.y);

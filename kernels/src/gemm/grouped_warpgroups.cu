@@ -33,20 +33,23 @@ struct Copies {
     // Its first place of the depth in a stage; and how many of its rows or columns, or of its 64 of
     // these, there are.
     u32 deep, beside;
-    // Whether all that exists is aligned.
-    bool is_whole;
 };
 
-template <bool IS_ALONG> DEVICE Copies copies_of(const Factor& x, u64 first) {
+// How many there are of `most` from `first` on.
+DEVICE u32 at_most(u64 first, u64 end, u32 most) {
+    u64 left = first < end ? end - first : 0;
+    return left < most ? (u32)left : most;
+}
+
+// Those of a factor of which `beside` rows or columns are there, from `first` on.
+template <bool IS_ALONG> DEVICE Copies copies_of(const Factor& x, u64 first, u32 beside) {
     u32 line = threadIdx.x / 8, number = threadIdx.x % 8 * 8;
-    u64 beside = first + (IS_ALONG ? line : number), end = IS_ALONG ? x.lines : x.width;
-    u64 every = IS_ALONG ? LINES : 64;
-    u64 left = beside < end ? (end - beside + every - 1) / every : 0;
+    u32 own_beside = IS_ALONG ? line : number, every = IS_ALONG ? LINES : 64;
     Copies own;
-    own.from = x.at + (IS_ALONG ? beside * x.width + number : line * x.width + beside);
+    own.from = x.at + (IS_ALONG ? (first + line) * x.width + number : line * x.width + first + number);
     own.apart = LINES * x.width, own.stage = IS_ALONG ? DEPTH : DEPTH * x.width;
-    own.deep = IS_ALONG ? number : line, own.beside = left < 8 ? (u32)left : 8;
-    own.is_whole = is_aligned(x.at, 16) && x.width % 8 == 0;
+    own.deep = IS_ALONG ? number : line;
+    own.beside = (beside + every - 1 - own_beside) / every;
     return own;
 }
 
@@ -83,19 +86,20 @@ DEVICE void copy_slowly(const Factor& x, u64 first, u64 k, u8* to) {
     }
 }
 
+DEVICE bool is_whole(const Factor& x) {
+    return is_aligned(x.at, 16) && x.width % 8 == 0;
+}
+
 // Begins to bring a stage of both factors, if there is another.
 template <bool A_ALONG, bool B_ALONG, typename N>
-DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u64 k, u8* to) {
-    if (k < tile.depth) {
-        u32 left = tile.depth - k < DEPTH ? (u32)(tile.depth - k) : DEPTH;
-        if (a.is_whole) {
-            copy_stage<A_ALONG, HIGH>(a, left, to);
+DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u32 k, u8* to) {
+    u32 depth = (u32)tile.depth;
+    if (k < depth) {
+        if (is_whole(tile.a) && is_whole(tile.b)) {
+            copy_stage<A_ALONG, HIGH>(a, depth - k, to);
+            copy_stage<B_ALONG, WIDE>(b, depth - k, to + A_BYTES);
         } else {
             copy_slowly<A_ALONG, HIGH>(tile.a, tile.row, k, to);
-        }
-        if (b.is_whole) {
-            copy_stage<B_ALONG, WIDE>(b, left, to + A_BYTES);
-        } else {
             copy_slowly<B_ALONG, WIDE>(tile.b, tile.col, k, to + A_BYTES);
         }
     }
@@ -120,19 +124,21 @@ template <bool A_ALONG, bool B_ALONG> DEVICE void add_stage(const u8* stage, Sum
 // if it HAS_ROWS.
 template <bool A_ALONG, bool B_ALONG, bool HAS_ROWS, typename N>
 DEVICE void multiply_tile(const Tile<N>& tile, u8* stages, Sums& sums) {
-    Copies a = copies_of<A_ALONG>(tile.a, tile.row), b = copies_of<B_ALONG>(tile.b, tile.col);
-    u64 steps = (tile.depth + DEPTH - 1) / DEPTH;
+    u32 rows = at_most(tile.row, tile.rows, HIGH), cols = at_most(tile.col, tile.cols, WIDE);
+    Copies a = copies_of<A_ALONG>(tile.a, tile.row, rows);
+    Copies b = copies_of<B_ALONG>(tile.b, tile.col, cols);
+    u32 steps = (u32)((tile.depth + DEPTH - 1) / DEPTH);
     for (u32 step = 0; step < STAGES - 2; ++step) {
         bring_stage<A_ALONG, B_ALONG>(tile, a, b, step * DEPTH, stages + step * STAGE_BYTES);
     }
 #pragma unroll 1
-    for (u64 step = 0; step < steps; ++step) {
+    for (u32 step = 0; step < steps; ++step) {
         wait_for_copies<STAGES - 3>();
         show_to_products();
         // All see the stage, and the products of the one before the last are done, in whose place
         // another comes; those of the last go on.
         __syncthreads();
-        u64 later = step + STAGES - 2;
+        u32 later = step + STAGES - 2;
         u8* to = stages + later % STAGES * STAGE_BYTES;
         bring_stage<A_ALONG, B_ALONG>(tile, a, b, later * DEPTH, to);
         if (HAS_ROWS) {
@@ -152,63 +158,85 @@ DEVICE void exchange(u32& low, u32& high, u32 apart) {
     high = is_above ? high : got;
 }
 
-// Writes two rows, eight below each other, of which each lane has two neighbours of each eight. Four
-// lanes turn what they have of 32 columns, so that each has eight neighbours, 16 bytes.
+// Writes this thread's sums. Of each eight columns it has two neighbours: four lanes turn what they
+// have of 32 columns, so that each has eight neighbours, 16 bytes, and together two sectors.
 DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row, u64 col) {
-    u32 lane = lane_of_warp() % 4;
+    col += 8 * (lane_of_warp() % 4);
+    bool is_whole = tile.cols % 8 == 0 && is_aligned(tile.y, 16);
 #pragma unroll
-    for (u32 i = 0; i < WIDE / 8; i += 4) {
+    for (u32 below = 0; below < 2; ++below, row += 8) {
+        u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
+        Bf16* to = tile.y + row * tile.cols + col;
 #pragma unroll
-        for (u32 low = 0; low < 2; ++low) {
+        for (u32 i = 0; i < WIDE / 8; i += 4) {
             u32 pairs[4];
 #pragma unroll
             for (u32 j = 0; j < 4; ++j) {
-                pairs[j] = pair_of(sums[i + j][2 * low], sums[i + j][2 * low + 1]);
+                const float(&own)[4] = sums[i + j];
+                pairs[j] = pair_of(own[2 * below], own[2 * below + 1]);
             }
             exchange(pairs[0], pairs[1], 1), exchange(pairs[2], pairs[3], 1);
             exchange(pairs[0], pairs[2], 2), exchange(pairs[1], pairs[3], 2);
-            u64 own_row = row + 8 * low, own_col = col + 8 * (i + lane);
-            bool is_there = own_row < tile.rows && own_col < tile.cols;
-            u64 left = is_there ? tile.cols - own_col : 0;
-            Bf16* to = tile.y + own_row * tile.cols + own_col;
-            if (left >= 8 && is_aligned(to, 16)) {
-                *(uint4*)to = {pairs[0], pairs[1], pairs[2], pairs[3]};
+            if (is_whole) {
+                uint4 all = {pairs[0], pairs[1], pairs[2], pairs[3]};
+                if (8 * i < there) *(uint4*)(to + 8 * i) = all;
                 continue;
             }
 #pragma unroll
             for (u32 j = 0; j < 8; ++j) {
-                if (j < left) to[j].bits = (u16)(pairs[j / 2] >> j % 2 * 16);
+                if (8 * i + j < there) to[8 * i + j].bits = (u16)(pairs[j / 2] >> j % 2 * 16);
             }
         }
     }
 }
 
-// Writes the same in F32, whole sectors as they are, or adds them to what is there.
-DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row, u64 col) {
+// Writes one of the two rows of this thread, or adds it to what is there, of which `there` columns
+// exist; all are pairs and aligned.
+DEVICE void put_pairs(const Sums& sums, u32 below, float* to, u32 there, bool is_added) {
     const u32 AT_ONCE = 16;
-    col += lane_of_warp() % 4 * 2;
 #pragma unroll
-    for (u32 part = 0; part < 2 * WIDE / 8; part += AT_ONCE) {
-        u32 low = part / (WIDE / 8), begin = part % (WIDE / 8);
-        u64 own_row = row + 8 * low;
-        float* to = tile.y + own_row * tile.cols + col;
+    for (u32 begin = 0; begin < WIDE / 8; begin += AT_ONCE) {
         float2 before[AT_ONCE];
-        u32 there[AT_ONCE];
         // All that is added to is asked for before any of it is waited for.
 #pragma unroll
         for (u32 i = 0; i < AT_ONCE; ++i) {
-            u64 own_col = col + 8 * (begin + i);
-            bool is_there = own_row < tile.rows && own_col < tile.cols;
-            u64 left = is_there ? tile.cols - own_col : 0;
-            there[i] = left < 2 ? (u32)left : 2;
-            before[i] = two_at(to + 8 * (begin + i), tile.is_added ? there[i] : 0);
+            u32 at = 8 * (begin + i);
+            bool is_there = is_added && at < there;
+            before[i] = is_there ? *(const float2*)(to + at) : make_float2(0.0f, 0.0f);
         }
 #pragma unroll
         for (u32 i = 0; i < AT_ONCE; ++i) {
             const float(&own)[4] = sums[begin + i];
-            float2 sum = make_float2(own[2 * low], own[2 * low + 1]);
-            if (tile.is_added) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
-            put_two(sum, to + 8 * (begin + i), there[i]);
+            u32 at = 8 * (begin + i);
+            float2 sum = make_float2(own[2 * below], own[2 * below + 1]);
+            if (is_added) sum = make_float2(before[i].x + sum.x, before[i].y + sum.y);
+            if (at < there) *(float2*)(to + at) = sum;
+        }
+    }
+}
+
+// The same number by number.
+DEVICE void put_singles(const Sums& sums, u32 below, float* to, u32 there, bool is_added) {
+#pragma unroll
+    for (u32 i = 0; i < WIDE / 4; ++i) {
+        u32 at = i / 2 * 8 + i % 2;
+        float sum = sums[i / 2][2 * below + i % 2];
+        if (at < there) to[at] = is_added ? to[at] + sum : sum;
+    }
+}
+
+// Writes this thread's sums in F32, four lanes a sector, or adds them to what is there.
+DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row, u64 col) {
+    col += 2 * (lane_of_warp() % 4);
+    bool are_pairs = tile.cols % 2 == 0 && is_aligned(tile.y, 8);
+#pragma unroll
+    for (u32 below = 0; below < 2; ++below, row += 8) {
+        u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
+        float* to = tile.y + row * tile.cols + col;
+        if (are_pairs) {
+            put_pairs(sums, below, to, there, tile.is_added);
+        } else {
+            put_singles(sums, below, to, there, tile.is_added);
         }
     }
 }

@@ -90,18 +90,3 @@ DEVICE Tile<float> tile_of_weight(const Groups& groups, u32 count, const Number*
     place<HIGH, WIDE>(tile, blockIdx.x - own.tile);
     return tile;
 }
-
-// Two neighbours of a row, of which `n` exist.
-DEVICE float2 two_at(const float* from, u32 n) {
-    if (n == 2 && is_aligned(from, 8)) return *(const float2*)from;
-    return make_float2(n > 0 ? from[0] : 0.0f, n > 1 ? from[1] : 0.0f);
-}
-
-DEVICE void put_two(float2 x, float* to, u32 n) {
-    if (n == 2 && is_aligned(to, 8)) {
-        *(float2*)to = x;
-        return;
-    }
-    if (n > 0) to[0] = x.x;
-    if (n > 1) to[1] = x.y;
-}

@@ -15,8 +15,28 @@ use crate::{
     products::on_cpu,
 };
 
-/// Rows that groups may have: none, one, and around those that a warp or a block has at a time.
-const ROWS: [usize; 12] = [0, 1, 2, 15, 16, 17, 31, 33, 63, 65, 130, 257];
+/// Rows that groups may have: none, one, and around those that a warp, a warpgroup or a block has at
+/// a time.
+const ROWS: [usize; 14] = [0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 128, 130, 257];
+
+/// Widths of inputs and outputs: tiny, odd, and around the columns of a tile and the depth of a
+/// stage, more of which than are under way.
+const WIDTHS: [(usize, usize); 14] = [
+    (1, 1),
+    (8, 16),
+    (16, 8),
+    (64, 136),
+    (200, 24),
+    (37, 65),
+    (131, 3),
+    (72, 261),
+    (328, 256),
+    (248, 328),
+    (64, 264),
+    (56, 64),
+    (130, 63),
+    (257, 129),
+];
 
 pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
     each::<f32>(bed)?;
@@ -27,11 +47,10 @@ fn each<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
     if bed.is_brief {
         // Two tiles of rows and of columns, more stages than are under way, and odd widths.
         check::<N>(bed, &[130, 0, 17], Extents { input: 136, output: 40 }, 0)?;
+        check::<N>(bed, &[70], Extents { input: 328, output: 264 }, 0)?;
         return check::<N>(bed, &[3, 33], Extents { input: 37, output: 135 }, 1);
     }
-    for (input, output) in
-        [(1, 1), (8, 16), (16, 8), (64, 136), (200, 24), (37, 65), (131, 3), (72, 261)]
-    {
+    for (input, output) in WIDTHS {
         for shift in [0, 1] {
             let groups = 1 + bed.below(1, 5)[0] as usize;
             let counts = bed.below(groups, ROWS.len()).iter().map(|&i| ROWS[i as usize]).collect();
@@ -45,7 +64,9 @@ fn each<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
     check::<N>(bed, &[0, 0], Extents { input: 8, output: 8 }, 0)?;
     check::<N>(bed, &[], Extents { input: 8, output: 8 }, 0)?;
     // Enough tiles of rows for more than one band, and enough groups for more than one launch.
-    check::<N>(bed, &[2063], Extents { input: 16, output: 136 }, 0)?;
+    check::<N>(bed, &[2063], Extents { input: 16, output: 264 }, 0)?;
+    // Rows of every kind, the last so many that a weight's depth is more than the stages there are.
+    check::<N>(bed, &[1, 64, 129, 330], Extents { input: 320, output: 264 }, 0)?;
     let counts: Vec<usize> = (0..GROUPS + 60).map(|group| group % 3).collect();
     check::<N>(bed, &counts, Extents { input: 8, output: 8 }, 0)?;
     alone_and_together::<N>(bed)
