@@ -94,6 +94,22 @@ fn on_the_emulation_no_kernel_races_within_a_block() {
     assert_eq!(watched_bits, bits, "watching changes bits");
 }
 
+/// What has a form for warpgroups has another for devices without them.
+#[test]
+fn on_the_emulation_products_agree_on_older_devices_too() {
+    let Some(watched) = Emulation::new(WATCHED) else { return };
+    let Some(fibers) = Emulation::new(PLAIN) else { return };
+    let seed = fresh_seed();
+    let old = ("TROUPE_SHIM_ARCH", "80");
+    let forward = outputs(&run(&fibers, &["products", &seed], &[old]));
+    let settings = [old, ("TROUPE_SHIM_ORDER", "reverse")];
+    let reverse = outputs(&run(&fibers, &["products", &seed], &settings));
+    assert_eq!(forward, reverse, "bits depend on the order of blocks or threads");
+    let watched_bits = outputs(&run(&watched, &["products", &seed, "brief"], &[old]));
+    let bits = outputs(&run(&fibers, &["products", &seed, "brief"], &[old]));
+    assert_eq!(watched_bits, bits, "watching changes bits");
+}
+
 #[track_caller]
 fn check_refusal(output: &Output, expected: &str) {
     assert_eq!(output.status.code(), Some(1));

@@ -2,8 +2,8 @@
 //! of [`crate::gemm::multiply_grouped`], for the three parts of an expert layer.
 //!
 //! An element's bits depend on its row and column alone: not on the rows beside it, nor on how
-//! many groups there are. That is why there is one kernel for all extents, and no cuBLASLt where
-//! groups have many rows: no rank knows how many they have under another plan.
+//! many groups there are. That is why a device has one kernel for all extents, and no cuBLASLt
+//! where groups have many rows: no rank knows how many they have under another plan.
 
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ const OF_WARPGROUPS: Block = Block { tile: (128, 256), threads: 256, bytes: 4 * 
 /// Words of a group in the table.
 const WORDS: usize = 3;
 
-/// Extents of every group's matrix, `w [output, input]`.
+/// Extents of every group's matrix, `w [output, input]`, below 2^32.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Extents {
     /// Width of a row before.
@@ -72,7 +72,7 @@ struct Group {
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other.
+/// If the lengths do not fit each other, or an extent is too large.
 pub fn forward<N: Float>(
     stream: &Stream,
     at: Extents,
@@ -83,7 +83,7 @@ pub fn forward<N: Float>(
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, x.len(), y.len());
     let extents = |group: &Group| (group.rows.len(), at.output);
-    launches::<N>(stream, "grouped_forward", &groups, extents, |launch| {
+    launches::<N>(stream, at, "grouped_forward", &groups, extents, |launch| {
         launch.read(x).count(at.input).count(at.output).write(y.again())
     })
 }
@@ -96,7 +96,7 @@ pub fn forward<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other.
+/// If the lengths do not fit each other, or an extent is too large.
 pub fn backward_input<N: Float>(
     stream: &Stream,
     at: Extents,
@@ -107,7 +107,7 @@ pub fn backward_input<N: Float>(
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, dx.len(), dy.len());
     let extents = |group: &Group| (group.rows.len(), at.input);
-    launches::<N>(stream, "grouped_backward_input", &groups, extents, |launch| {
+    launches::<N>(stream, at, "grouped_backward_input", &groups, extents, |launch| {
         launch.read(dy).count(at.output).count(at.input).write(dx.again())
     })
 }
@@ -122,7 +122,7 @@ pub fn backward_input<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other.
+/// If the lengths do not fit each other, or an extent is too large.
 pub fn backward_weight<N: Float>(
     stream: &Stream,
     at: Extents,
@@ -139,7 +139,7 @@ pub fn backward_weight<N: Float>(
     let groups: Vec<Group> =
         sums.into_iter().map(group).filter(|group| !group.rows.is_empty()).collect();
     let extents = |_: &Group| (at.output, at.input);
-    launches::<N>(stream, "grouped_backward_weight", &groups, extents, |launch| {
+    launches::<N>(stream, at, "grouped_backward_weight", &groups, extents, |launch| {
         launch.read(dy).count(at.output).read(x).count(at.input)
     })
 }
@@ -169,11 +169,13 @@ fn with_rows<N>(
 /// follow the table.
 fn launches<N: Float>(
     stream: &Stream,
+    at: Extents,
     kernel: &'static str,
     groups: &[Group],
     extents: impl Fn(&Group) -> (usize, usize),
     mut rest: impl FnMut(Launch<'_>) -> Launch<'_>,
 ) -> Result<(), DeviceError> {
+    assert!(u32::try_from(at.input.max(at.output)).is_ok(), "{at:?}, expected below 2^32");
     let program = Program { source: Source::Grouped, format: N::FORMAT };
     let has_warpgroups = program.has_warpgroups(&stream.device().found().architecture());
     let block = if has_warpgroups { &OF_WARPGROUPS } else { &OF_WARPS };

@@ -1,11 +1,11 @@
 // An expert layer's products (groups.cuh) in BF16 by products of warpgroups, for Hopper.
 //
 // A block has a tile of 128 x 256, of which each of its two warpgroups has 64 rows; one whose rows
-// do not exist only copies. Stages of 64 of the depth go through shared memory in four places: one
-// is multiplied, one waits for the tensor cores, two are under way by cp.async. A stage is 1,024
-// cycles of the tensor cores, for which the second level's cache has to bring 48 KiB; square tiles
-// would need a third more, and as many bytes of shared memory again for each product's factors. So
-// there are 128 sums to a thread and one block to a multiprocessor. A sum goes on in steps of 16.
+// do not exist only copies. Both factors go through four places of shared memory in stages of 64 of
+// the depth: one is multiplied, one waits for the tensor cores, two are under way by cp.async. A
+// stage is 1,024 cycles of the tensor cores, in which the cache of second level has to give 48 KiB;
+// in tiles of 128 x 128 it would have to give a third more. So there are 128 sums to a thread and
+// one block to a multiprocessor. A sum goes on in steps of 16 of the depth.
 //
 // Launch: 256 threads; a block for each tile of all groups; shared memory for four stages.
 
@@ -23,15 +23,16 @@ const u32 LINES = THREADS * 16 / LINE;
 // What a thread holds of a tile.
 typedef float Sums[WIDE / 8][4];
 
-// What a thread copies of a factor: 16 bytes of every 32nd line of a stage. If lines go along the
-// depth, these are of as many rows or columns of the product; if they go across it, of two places
-// of the depth, for each 64 rows or columns of the product.
+// What a thread copies of a factor: of each stage 16 bytes in every 32nd line of shared memory. If
+// lines go along the depth, each is of another row or column of the product; if they go across it,
+// two places of the depth come, of 64 rows or columns after the other.
 struct Copies {
+    // The first 16 bytes of the next stage.
     const Bf16* from;
-    // In numbers, from its first line to its second, and from a stage to the next.
+    // In numbers, 32 lines of the factor, and from a stage to the next.
     u64 apart, stage;
-    // Its first place of the depth in a stage; and how many of its rows or columns, or of its 64 of
-    // these, there are.
+    // The first place of the depth in a stage; and how many of the rows or columns, or of the 64s
+    // of these, are there.
     u32 deep, beside;
 };
 
@@ -46,7 +47,8 @@ template <bool IS_ALONG> DEVICE Copies copies_of(const Factor& x, u64 first, u32
     u32 line = threadIdx.x / 8, number = threadIdx.x % 8 * 8;
     u32 own_beside = IS_ALONG ? line : number, every = IS_ALONG ? LINES : 64;
     Copies own;
-    own.from = x.at + (IS_ALONG ? (first + line) * x.width + number : line * x.width + first + number);
+    u64 row = IS_ALONG ? first + line : line, col = number + (IS_ALONG ? 0 : first);
+    own.from = x.at + row * x.width + col;
     own.apart = LINES * x.width, own.stage = IS_ALONG ? DEPTH : DEPTH * x.width;
     own.deep = IS_ALONG ? number : line;
     own.beside = (beside + every - 1 - own_beside) / every;
@@ -90,14 +92,19 @@ DEVICE bool is_whole(const Factor& x) {
     return is_aligned(x.at, 16) && x.width % 8 == 0;
 }
 
-// Begins to bring a stage of both factors, if there is another.
+DEVICE u32 steps_of(u64 depth) {
+    return (u32)((depth + DEPTH - 1) / DEPTH);
+}
+
+// Begins to bring the next stage of both factors, which is that of a step, if there is one.
 template <bool A_ALONG, bool B_ALONG, typename N>
-DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u32 k, u8* to) {
-    u32 depth = (u32)tile.depth;
-    if (k < depth) {
+DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u32 step, u8* stages) {
+    if (step < steps_of(tile.depth)) {
+        u8* to = stages + step % STAGES * STAGE_BYTES;
+        u32 k = step * DEPTH, left = (u32)tile.depth - k;
         if (is_whole(tile.a) && is_whole(tile.b)) {
-            copy_stage<A_ALONG, HIGH>(a, depth - k, to);
-            copy_stage<B_ALONG, WIDE>(b, depth - k, to + A_BYTES);
+            copy_stage<A_ALONG, HIGH>(a, left, to);
+            copy_stage<B_ALONG, WIDE>(b, left, to + A_BYTES);
         } else {
             copy_slowly<A_ALONG, HIGH>(tile.a, tile.row, k, to);
             copy_slowly<B_ALONG, WIDE>(tile.b, tile.col, k, to + A_BYTES);
@@ -127,30 +134,29 @@ DEVICE void multiply_tile(const Tile<N>& tile, u8* stages, Sums& sums) {
     u32 rows = at_most(tile.row, tile.rows, HIGH), cols = at_most(tile.col, tile.cols, WIDE);
     Copies a = copies_of<A_ALONG>(tile.a, tile.row, rows);
     Copies b = copies_of<B_ALONG>(tile.b, tile.col, cols);
-    u32 steps = (u32)((tile.depth + DEPTH - 1) / DEPTH);
     for (u32 step = 0; step < STAGES - 2; ++step) {
-        bring_stage<A_ALONG, B_ALONG>(tile, a, b, step * DEPTH, stages + step * STAGE_BYTES);
+        bring_stage<A_ALONG, B_ALONG>(tile, a, b, step, stages);
     }
 #pragma unroll 1
-    for (u32 step = 0; step < steps; ++step) {
+    for (u32 step = 0; step < steps_of(tile.depth); ++step) {
         wait_for_copies<STAGES - 3>();
         show_to_products();
         // All see the stage, and the products of the one before the last are done, in whose place
         // another comes; those of the last go on.
         __syncthreads();
-        u32 later = step + STAGES - 2;
-        u8* to = stages + later % STAGES * STAGE_BYTES;
-        bring_stage<A_ALONG, B_ALONG>(tile, a, b, later * DEPTH, to);
+        bring_stage<A_ALONG, B_ALONG>(tile, a, b, step + STAGES - 2, stages);
         if (HAS_ROWS) {
             add_stage<A_ALONG, B_ALONG>(stages + step % STAGES * STAGE_BYTES, sums);
             wait_for_products<1>();
         }
     }
-    if (HAS_ROWS) wait_for_products<0>();
-    keep_in_place(sums);
+    if (HAS_ROWS) {
+        wait_for_products<0>();
+        keep_in_place(sums);
+    }
 }
 
-// Lets this lane's `high` and the `low` of the lane so far above change places.
+// Lets this lane's `high` and the `low` of the lane so far above it change places.
 DEVICE void exchange(u32& low, u32& high, u32 apart) {
     bool is_above = (lane_of_warp() & apart) != 0;
     u32 got = __shfl_xor_sync(ALL_LANES, is_above ? low : high, apart);
@@ -158,11 +164,11 @@ DEVICE void exchange(u32& low, u32& high, u32 apart) {
     high = is_above ? high : got;
 }
 
-// Writes this thread's sums. Of each eight columns it has two neighbours: four lanes turn what they
-// have of 32 columns, so that each has eight neighbours, 16 bytes, and together two sectors.
-DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row, u64 col) {
-    col += 8 * (lane_of_warp() % 4);
-    bool is_whole = tile.cols % 8 == 0 && is_aligned(tile.y, 16);
+// Writes this thread's sums, of which it has two neighbours in every eight columns: four lanes turn
+// what they have of 32 columns, so that each gets eight neighbours, 16 bytes, and all two sectors.
+DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
+    u64 col = tile.col + 8 * (lane_of_warp() % 4);
+    bool are_eights = tile.cols % 8 == 0 && is_aligned(tile.y, 16);
 #pragma unroll
     for (u32 below = 0; below < 2; ++below, row += 8) {
         u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
@@ -177,7 +183,7 @@ DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row, u64 col)
             }
             exchange(pairs[0], pairs[1], 1), exchange(pairs[2], pairs[3], 1);
             exchange(pairs[0], pairs[2], 2), exchange(pairs[1], pairs[3], 2);
-            if (is_whole) {
+            if (are_eights) {
                 uint4 all = {pairs[0], pairs[1], pairs[2], pairs[3]};
                 if (8 * i < there) *(uint4*)(to + 8 * i) = all;
                 continue;
@@ -190,8 +196,8 @@ DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row, u64 col)
     }
 }
 
-// Writes one of the two rows of this thread, or adds it to what is there, of which `there` columns
-// exist; all are pairs and aligned.
+// Writes one of this thread's two rows, or adds it to what is there; `there` of its columns exist,
+// in pairs that are aligned.
 DEVICE void put_pairs(const Sums& sums, u32 below, float* to, u32 there, bool is_added) {
     const u32 AT_ONCE = 16;
 #pragma unroll
@@ -226,8 +232,8 @@ DEVICE void put_singles(const Sums& sums, u32 below, float* to, u32 there, bool 
 }
 
 // Writes this thread's sums in F32, four lanes a sector, or adds them to what is there.
-DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row, u64 col) {
-    col += 2 * (lane_of_warp() % 4);
+DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row) {
+    u64 col = tile.col + 2 * (lane_of_warp() % 4);
     bool are_pairs = tile.cols % 2 == 0 && is_aligned(tile.y, 8);
 #pragma unroll
     for (u32 below = 0; below < 2; ++below, row += 8) {
@@ -251,7 +257,7 @@ DEVICE void multiply(const Tile<N>& tile, u8* shared) {
     }
     multiply_tile<A_ALONG, B_ALONG, true>(tile, shared, sums);
     u64 row = top + threadIdx.x % WARPGROUP / WARP * 16 + lane_of_warp() / 4;
-    put_sums(sums, tile, row, tile.col);
+    put_sums(sums, tile, row);
 }
 
 KERNEL(256, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,
