@@ -1,11 +1,12 @@
 // An expert layer's products (groups.cuh) in BF16 by products of warpgroups, for Hopper.
 //
-// A block has a tile of 128 x 256, of which each of its two warpgroups has 64 rows; one whose rows
-// do not exist only copies. Both factors go through four places of shared memory in stages of 64 of
-// the depth: one is multiplied, one waits for the tensor cores, two are under way by cp.async. A
-// stage is 1,024 cycles of the tensor cores, in which the cache of second level has to give 48 KiB;
-// in tiles of 128 x 128 it would have to give a third more. So there are 128 sums to a thread and
-// one block to a multiprocessor. A sum goes on in steps of 16 of the depth.
+// A block has a tile of 128 x 256, of which each of its two warpgroups has 64 rows. Where these do
+// not exist it only copies, and none multiplies the second 128 columns where they do not exist.
+// Both factors go through four places of shared memory in stages of 64 of the depth: one is
+// multiplied, one waits for the tensor cores, two are under way by cp.async. A whole stage is 1,024
+// cycles of the tensor cores, in which the cache of second level has to give 48 KiB; in tiles of
+// 128 x 128 it would have to give a third more. So there are 128 sums to a thread and one block to
+// a multiprocessor. A sum goes on in steps of 16 of the depth.
 //
 // Launch: 256 threads; a block for each tile of all groups; shared memory for four stages.
 
@@ -113,8 +114,10 @@ DEVICE void bring_stage(const Tile<N>& tile, Copies& a, Copies& b, u32 step, u8*
     end_group_of_copies();
 }
 
-// Begins this warpgroup's products of a stage.
-template <bool A_ALONG, bool B_ALONG> DEVICE void add_stage(const u8* stage, Sums& sums) {
+// Begins this warpgroup's products of a stage, with the first COLUMNS.
+template <bool A_ALONG, bool B_ALONG, u32 COLUMNS>
+DEVICE void add_stage(const u8* stage, Sums& sums) {
+    auto& own = reinterpret_cast<float(&)[COLUMNS / 8][4]>(sums);
     const Bf16* a = (const Bf16*)(stage + threadIdx.x / WARPGROUP * 64 * LINE);
     const Bf16* b = (const Bf16*)(stage + A_BYTES);
     open_products();
@@ -122,14 +125,14 @@ template <bool A_ALONG, bool B_ALONG> DEVICE void add_stage(const u8* stage, Sum
     for (u32 k = 0; k < DEPTH; k += 16) {
         u64 rows = A_ALONG ? factor_along(a, k) : factor_across(a, k, DEPTH);
         u64 columns = B_ALONG ? factor_along(b, k) : factor_across(b, k, DEPTH);
-        multiply_factors<!A_ALONG, !B_ALONG>(sums, rows, columns);
+        multiply_factors<!A_ALONG, !B_ALONG>(own, rows, columns);
     }
     end_group_of_products();
 }
 
-// Brings the tile's factors, stage after stage, and adds their products to this warpgroup's sums,
-// if it HAS_ROWS.
-template <bool A_ALONG, bool B_ALONG, bool HAS_ROWS, typename N>
+// Brings the tile's factors, stage after stage, and adds their products to this warpgroup's sums of
+// the first COLUMNS.
+template <bool A_ALONG, bool B_ALONG, u32 COLUMNS, typename N>
 DEVICE void multiply_tile(const Tile<N>& tile, u8* stages, Sums& sums) {
     u32 rows = at_most(tile.row, tile.rows, HIGH), cols = at_most(tile.col, tile.cols, WIDE);
     Copies a = copies_of<A_ALONG>(tile.a, tile.row, rows);
@@ -145,12 +148,13 @@ DEVICE void multiply_tile(const Tile<N>& tile, u8* stages, Sums& sums) {
         // another comes; those of the last go on.
         __syncthreads();
         bring_stage<A_ALONG, B_ALONG>(tile, a, b, step + STAGES - 2, stages);
-        if (HAS_ROWS) {
-            add_stage<A_ALONG, B_ALONG>(stages + step % STAGES * STAGE_BYTES, sums);
+        if constexpr (COLUMNS > 0) {
+            const u8* from = stages + step % STAGES * STAGE_BYTES;
+            add_stage<A_ALONG, B_ALONG, COLUMNS>(from, sums);
             wait_for_products<1>();
         }
     }
-    if (HAS_ROWS) {
+    if (COLUMNS > 0) {
         wait_for_products<0>();
         keep_in_place(sums);
     }
@@ -252,10 +256,14 @@ DEVICE void multiply(const Tile<N>& tile, u8* shared) {
     u64 top = tile.row + threadIdx.x / WARPGROUP * 64;
     Sums sums = {};
     if (top >= tile.rows) {
-        multiply_tile<A_ALONG, B_ALONG, false>(tile, shared, sums);
+        multiply_tile<A_ALONG, B_ALONG, 0>(tile, shared, sums);
         return;
     }
-    multiply_tile<A_ALONG, B_ALONG, true>(tile, shared, sums);
+    if (tile.cols - tile.col > WIDE / 2) {
+        multiply_tile<A_ALONG, B_ALONG, WIDE>(tile, shared, sums);
+    } else {
+        multiply_tile<A_ALONG, B_ALONG, WIDE / 2>(tile, shared, sums);
+    }
     u64 row = top + threadIdx.x % WARPGROUP / WARP * 16 + lane_of_warp() / 4;
     put_sums(sums, tile, row);
 }
