@@ -15,8 +15,8 @@ use crate::{
     products::on_cpu,
 };
 
-/// Rows that groups may have: none, one, and around those that a warp, a warpgroup or a block has at
-/// a time.
+/// Rows that groups may have: none, one, and around those that a warp, a warpgroup or a block has
+/// at a time.
 const ROWS: [usize; 14] = [0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 128, 130, 257];
 
 /// Widths of inputs and outputs: tiny, odd, and around the columns of a tile and the depth of a
