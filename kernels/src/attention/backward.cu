@@ -4,14 +4,15 @@
 //     ds = p (dp - along)                 dv = p^T dy
 //     dq = scale ds k                     dk = scale ds^T q
 //
-// Two passes without atomics: a block of `queries` has 64 queries and goes through their keys,
-// once for `along` and once for dq; a block of `keys` has 64 keys and goes through their queries.
-// A block has eight warps: four times 16 rows, and of each product half of the columns.
-// `along` is summed from p and dp as on the CPU, so y need not be kept; with it, the first of three
-// sweeps, 22 % of the products, would be a sum over columns.
+// Two passes without atomics: a block of `queries` has 64 queries and goes through their keys; a
+// block of `keys` has 64 keys and goes through their queries. A block has eight warps: four times
+// 16 rows, and of each product half of the columns.
 //
-// Launch of both: 256 threads; a block for each tile of rows (x), head (y) and sequence (z); shared
-// memory for what `Shared` points to.
+// `along` is also the sum of dy y over columns (rows.cuh). Where y was not kept, a sweep of its own
+// sums it from p and dp as on the CPU.
+//
+// Launch of all three: 256 threads; a block for each tile of rows (x), head (y) and sequence (z);
+// shared memory for what `Shared` points to.
 
 // Columns of scores, of keys and of values that a warp works on, in eights.
 const u32 SCORE_TILES = OTHER / 16;
@@ -77,8 +78,28 @@ DEVICE float share_of(float s, float scale, u64 key, u64 query, u64 sequence, fl
     return is_seen ? exponential_of_score(s * scale - log_sum) : 0.0f;
 }
 
-// along of the block's 64 queries, into at.second; at.first holds their log-sum-exps.
-DEVICE void sum_along(const Head& x, const Shared& at, u64 first, u64 end, float scale) {
+// A block's tiles of queries and dy, which stay, and their log-sum-exps.
+DEVICE void load_own_queries(const Head& x, const Shared& at, const Number* dy,
+                             const float* log_sums, u64 heads, u64 first) {
+    clear_paddings(at);
+    load_queries<OWN>(x, first, at.own_keys);
+    load_rows<OWN, VALUE, VALUE_STRIDE>(dy, heads * VALUE, first, x.sequence, at.own_values);
+    for (u32 row = threadIdx.x; row < OWN; row += blockDim.x) {
+        at.first[row] = first + row < x.sequence ? log_sums[(first + row) * heads] : 0.0f;
+    }
+}
+
+// Writes along [t, h], summed over the keys.
+KERNEL(256, attention_sum_along, const Number* q, const Number* kv, const Number* k_rope,
+       const float2* turns, u64 sequence, u64 heads, float scale, const float* log_sums,
+       const Number* dy, const Number* q_turned, float* along) {
+    SHARED_BYTES(shared);
+    Shared at = parts_of(shared);
+    u64 first = (u64)(gridDim.x - 1 - blockIdx.x) * OWN, head = blockIdx.y;
+    u64 start = blockIdx.z * sequence, end = first + OWN < sequence ? first + OWN : sequence;
+    Head x = head_of(q, q_turned, kv, k_rope, turns, sequence, heads, head, start);
+    u64 own = start * heads + head;
+    load_own_queries(x, at, dy + own * VALUE, log_sums + own, heads, first);
     float sum[2] = {};
     for (u64 key = 0; key < end; key += OTHER) {
         load_keys<OTHER>(x, key, at.keys);
@@ -107,6 +128,9 @@ DEVICE void sum_along(const Head& x, const Shared& at, u64 first, u64 end, float
         }
         __syncthreads();
     }
+    for (u32 row = threadIdx.x; row < OWN && first + row < sequence; row += blockDim.x) {
+        along[own + (first + row) * heads] = at.second[row];
+    }
 }
 
 // Writes dq of a thread's rows and columns, turned back.
@@ -128,26 +152,19 @@ DEVICE void put_queries(const float (&dq)[KEY_TILES][4], const Head& x, float sc
     }
 }
 
-// Writes dq [t, h, nope+rope] and along [t, h].
+// Writes dq [t, h, nope+rope], whose rotary part is that of q, turned, until then.
 KERNEL(256, attention_backward_queries, const Number* q, const Number* kv, const Number* k_rope,
        const float2* turns, u64 sequence, u64 heads, float scale, const float* log_sums,
-       const Number* dy, Number* dq, float* along) {
+       const float* along, const Number* dy, Number* dq) {
     SHARED_BYTES(shared);
     Shared at = parts_of(shared);
     u64 first = (u64)(gridDim.x - 1 - blockIdx.x) * OWN, head = blockIdx.y;
     u64 start = blockIdx.z * sequence, end = first + OWN < sequence ? first + OWN : sequence;
-    Head x = head_of(q, kv, k_rope, turns, sequence, heads, head, start);
-    clear_paddings(at);
-    load_queries<OWN>(x, first, at.own_keys);
-    load_rows<OWN, VALUE, VALUE_STRIDE>(dy + (start * heads + head) * VALUE, heads * VALUE, first,
-                                        sequence, at.own_values);
+    Head x = head_of(q, dq, kv, k_rope, turns, sequence, heads, head, start);
+    u64 own = start * heads + head;
+    load_own_queries(x, at, dy + own * VALUE, log_sums + own, heads, first);
     for (u32 row = threadIdx.x; row < OWN; row += blockDim.x) {
-        bool is_there = first + row < sequence;
-        at.first[row] = is_there ? log_sums[(start + first + row) * heads + head] : 0.0f;
-    }
-    sum_along(x, at, first, end, scale);
-    for (u32 row = threadIdx.x; row < OWN && first + row < sequence; row += blockDim.x) {
-        along[(start + first + row) * heads + head] = at.second[row];
+        at.second[row] = first + row < sequence ? along[own + (first + row) * heads] : 0.0f;
     }
     float sum[KEY_TILES][4] = {};
     for (u64 key = 0; key < end; key += OTHER) {
@@ -201,11 +218,12 @@ DEVICE void put_keys(const float (&dk)[KEY_TILES][4], const float (&dv)[VALUE_TI
 // Writes dkv [t, h, nope+value], and dk_rope [t, h, rope] in F32, still turned, a head each.
 KERNEL(256, attention_backward_keys, const Number* q, const Number* kv, const Number* k_rope,
        const float2* turns, u64 sequence, u64 heads, float scale, const float* log_sums,
-       const float* along, const Number* dy, Number* dkv, float* dk_rope) {
+       const float* along, const Number* dy, const Number* q_turned, Number* dkv,
+       float* dk_rope) {
     SHARED_BYTES(shared);
     Shared at = parts_of(shared);
     u64 first = (u64)blockIdx.x * OWN, head = blockIdx.y, start = blockIdx.z * sequence;
-    Head x = head_of(q, kv, k_rope, turns, sequence, heads, head, start);
+    Head x = head_of(q, q_turned, kv, k_rope, turns, sequence, heads, head, start);
     dy += (start * heads + head) * VALUE;
     clear_paddings(at);
     load_keys<OWN>(x, first, at.own_keys);
@@ -245,22 +263,4 @@ KERNEL(256, attention_backward_keys, const Number* q, const Number* kv, const Nu
     }
     put_keys(dk, dv, x, heads, scale, first, dkv + start * x.kv_apart + head * (NOPE + VALUE),
              dk_rope + (start * heads + head) * ROPE);
-}
-
-// dk_rope [t, rope]: the heads' added in order, and turned back.
-//
-// Launch: a thread for each pair of columns.
-KERNEL(256, attention_join_rope, const float* of_heads, const float2* turns, u64 tokens,
-       u64 sequence, u64 heads, Number* dk_rope) {
-    const u32 PAIRS = ROPE / 2;
-    u64 i = first_one(), token = i / at_least_one(PAIRS), pair = i % at_least_one(PAIRS);
-    if (i >= tokens * PAIRS) return;
-    float a = 0.0f, b = 0.0f;
-    for (u64 head = 0; head < heads; ++head) {
-        const float* two = of_heads + (token * heads + head) * ROPE + 2 * pair;
-        a += two[0], b += two[1];
-    }
-    float2 turn = turns[token % sequence * PAIRS + pair];
-    dk_rope[token * ROPE + 2 * pair] = nearest<Number>(a * turn.x + b * turn.y);
-    dk_rope[token * ROPE + 2 * pair + 1] = nearest<Number>(b * turn.x - a * turn.y);
 }

@@ -90,11 +90,11 @@ KERNEL(128, attention_forward, const Number* q, const Number* kv, const Number* 
     // Later tiles have more keys, so they begin first.
     u64 first = (u64)(gridDim.x - 1 - blockIdx.x) * OWN, head = blockIdx.y;
     u64 start = blockIdx.z * sequence;
-    Head x = head_of(q, kv, k_rope, turns, sequence, heads, head, start);
+    Head x = head_of(q, q, kv, k_rope, turns, sequence, heads, head, start);
     clear_padding<OWN, KEY, KEY_DEPTH, KEY_STRIDE>(queries);
     clear_padding<OTHER, KEY, KEY_DEPTH, KEY_STRIDE>(keys);
     clear_padding<OTHER, VALUE, VALUE_DEPTH, VALUE_STRIDE>(values);
-    load_queries<OWN>(x, first, queries);
+    load_and_turn_queries<OWN>(x, first, queries);
 
     u32 own = threadIdx.x / WARP * 16;
     u64 query = first + own + lane_of_warp() / 4;

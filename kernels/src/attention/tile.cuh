@@ -1,12 +1,10 @@
-// Tiles of attention in shared memory, and products of them on tensor cores.
+// Tiles of attention in shared memory, and products of them by warps.
 //
-// The head's widths are constants of the compilation: NOPE and ROPE (both even), VALUE. A row in
-// shared memory is padded with zeros to a multiple of 32 numbers, the depth of products, and by 16
-// bytes, so that the rows that a matrix load touches lie in different banks.
+// A row in shared memory is padded with zeros to a multiple of 32 numbers, the depth of products,
+// and by 16 bytes, so that the rows that a matrix load touches lie in different banks.
 //
 // A warp multiplies 16 rows at a time; what a thread holds of a product is said in fragments.cuh.
 
-const u32 KEY = NOPE + ROPE;
 const u32 KEY_DEPTH = (KEY + 31) / 32 * 32;
 const u32 VALUE_DEPTH = (VALUE + 31) / 32 * 32;
 const u32 PADDING = 16 / sizeof(Number);
@@ -17,11 +15,6 @@ const u32 VALUE_STRIDE = VALUE_DEPTH + PADDING;
 const u32 OWN = 64;
 const u32 OTHER = sizeof(Number) == 2 ? 64 : 32;
 const u32 SCORE_STRIDE = OTHER + PADDING;
-
-// A divisor that is zero only where nothing is divided by it.
-DEVICE constexpr u32 at_least_one(u32 x) {
-    return x == 0 ? 1 : x;
-}
 
 // c[16, 8 TILES] += a[16, DEPTH] b, all in shared memory, a warp's, on tensor cores.
 //
@@ -75,20 +68,6 @@ DEVICE void multiply(const float* a, u32 a_stride, const float* b, u32 b_stride,
     }
 }
 
-// e^x for softmax: the special function unit in BF16, whose error of 2e-7 near zero is far below
-// that of the format; the polynomial in F32.
-DEVICE float exponential_of_score(float x) {
-#if defined(NUMBER_BF16) && defined(TROUPE_SHIM)
-    return exp2f(x * 1.44269504f);
-#elif defined(NUMBER_BF16)
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
-    return y;
-#else
-    return exponential(x);
-#endif
-}
-
 // Copies `n` numbers, at most eight, as they are; `there` of them exist, the others are zero.
 DEVICE void copy_eight(const Number* from, u32 there, Number* to, u32 n) {
     if (n == EIGHT && there == EIGHT && is_aligned(from, 16) && is_aligned(to, 16)) {
@@ -104,7 +83,8 @@ template <u32 ROWS, u32 WIDTH, u32 STRIDE>
 DEVICE void load_rows(const Number* from, u64 apart, u64 first, u64 limit, Number* to) {
     const u32 GROUPS = (WIDTH + 7) / 8;
     for (u32 i = threadIdx.x; i < ROWS * GROUPS; i += blockDim.x) {
-        u32 row = i / GROUPS, c = i % GROUPS * 8, n = at_most_eight(WIDTH - c);
+        u32 row = i / at_least_one(GROUPS), c = i % at_least_one(GROUPS) * 8;
+        u32 n = at_most_eight(WIDTH - c);
         u32 there = first + row < limit ? n : 0;
         const Number* source = from + (there == 0 ? 0 : (first + row) * apart + c);
         copy_eight(source, there, to + row * STRIDE + c, n);
@@ -141,32 +121,20 @@ template <u32 ROWS, u32 WIDTH, u32 DEPTH, u32 STRIDE> DEVICE void clear_padding(
     }
 }
 
-// What attention reads of one head of one sequence, and the angles.
-struct Head {
-    const Number *q, *kv, *k_rope;
-    const float2* turns;
-    u64 q_apart, kv_apart, sequence;
-};
-
-DEVICE Head head_of(const Number* q, const Number* kv, const Number* k_rope, const float2* turns,
-                    u64 sequence, u64 heads, u64 head, u64 start) {
-    Head x;
-    x.q_apart = heads * KEY, x.kv_apart = heads * (NOPE + VALUE), x.sequence = sequence;
-    x.q = q + start * x.q_apart + head * KEY;
-    x.kv = kv + start * x.kv_apart + head * (NOPE + VALUE);
-    x.k_rope = k_rope + start * ROPE;
-    x.turns = turns;
-    return x;
-}
-
-template <u32 ROWS> DEVICE void load_queries(const Head& x, u64 first, Number* to) {
+// Queries whose rotary part is not turned yet.
+template <u32 ROWS> DEVICE void load_and_turn_queries(const Head& x, u64 first, Number* to) {
     load_rows<ROWS, NOPE, KEY_STRIDE>(x.q, x.q_apart, first, x.sequence, to);
     load_turned<ROWS>(x.q + NOPE, x.q_apart, first, x.sequence, x.turns, to + NOPE);
 }
 
+template <u32 ROWS> DEVICE void load_queries(const Head& x, u64 first, Number* to) {
+    load_rows<ROWS, NOPE, KEY_STRIDE>(x.q, x.q_apart, first, x.sequence, to);
+    load_rows<ROWS, ROPE, KEY_STRIDE>(x.q_rope, x.q_apart, first, x.sequence, to + NOPE);
+}
+
 template <u32 ROWS> DEVICE void load_keys(const Head& x, u64 first, Number* to) {
     load_rows<ROWS, NOPE, KEY_STRIDE>(x.kv, x.kv_apart, first, x.sequence, to);
-    load_turned<ROWS>(x.k_rope, ROPE, first, x.sequence, x.turns, to + NOPE);
+    load_rows<ROWS, ROPE, KEY_STRIDE>(x.k_rope, ROPE, first, x.sequence, to + NOPE);
 }
 
 template <u32 ROWS> DEVICE void load_values(const Head& x, u64 first, Number* to) {

@@ -3,13 +3,13 @@
 use super::{
     DeviceError, Float, Stream, View, ViewMut,
     launch::Launch,
-    program::{Source, Widths},
+    program::{Program, Source, Widths},
     reduce::largest_of_columns,
 };
 use crate::attention::Heads;
 
-/// Rows of a block's own tile, as in `attention/tile.cuh`.
-const OWN: usize = 64;
+/// Threads of a warp.
+const WARP: usize = 32;
 
 /// What attention reads; not yet turned.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,16 @@ pub struct Scratch<'a> {
     pub k_rope: ViewMut<'a, f32>,
 }
 
-/// Tiles in shared memory, in elements of the format.
+/// How a pass is cut into blocks.
+struct Blocks {
+    /// Rows of a block's own tile.
+    own: usize,
+    threads: u32,
+    /// Of shared memory.
+    bytes: usize,
+}
+
+/// Widths of tiles in shared memory, as in `attention/tile.cuh`, in elements of the format.
 struct Tiles {
     other: usize,
     key: usize,
@@ -60,14 +69,42 @@ impl Tiles {
         Tiles { other, key, value, score: other + padding, bytes }
     }
 
-    fn forward_bytes(&self) -> usize {
+    fn forward(&self) -> Blocks {
         let &Tiles { other, key, value, score, bytes } = self;
-        bytes * (OWN * key + other * (key + value) + OWN * score)
+        let own = 64;
+        Blocks { own, threads: 128, bytes: bytes * (own * (key + score) + other * (key + value)) }
     }
 
-    fn backward_bytes(&self) -> usize {
+    fn backward(&self) -> Blocks {
         let &Tiles { other, key, value, score, bytes } = self;
-        bytes * ((OWN + other) * (key + value) + 2 * OWN * score) + 2 * OWN * size_of::<f32>()
+        let own = 64;
+        let numbers = (own + other) * (key + value) + 2 * own * score;
+        Blocks { own, threads: 256, bytes: bytes * numbers + 2 * own * size_of::<f32>() }
+    }
+}
+
+/// Columns of tiles in shared memory, as in `attention/panels.cuh`: whole panels.
+struct Panels {
+    key: usize,
+    value: usize,
+}
+
+impl Panels {
+    fn of(heads: &Heads) -> Self {
+        let whole = |width: usize| width.next_multiple_of(64);
+        Panels { key: whole(heads.nope + heads.rope), value: whole(heads.value) }
+    }
+
+    fn forward(&self) -> Blocks {
+        let (own, other) = (128, 128);
+        let numbers = own * self.key + 2 * other * (self.key + self.value);
+        Blocks { own, threads: 256, bytes: numbers * size_of::<u16>() }
+    }
+
+    fn backward(&self) -> Blocks {
+        let (own, other, stages) = (128, 64, 3);
+        let numbers = (own + stages * other) * (self.key + self.value);
+        Blocks { own, threads: 256, bytes: numbers * size_of::<u16>() }
     }
 }
 
@@ -87,6 +124,12 @@ fn assert_fit<N>(
     assert_eq!(x.kv.len(), tokens * h * (nope + value), "kv [t, h, nope+value]");
     assert_eq!(x.k_rope.len(), tokens * rope, "k_rope [t, rope]");
     assert_eq!(turns.len(), sequence * rope, "angles of {sequence} positions");
+    assert!(0.0 < heads.scale, "a scale that is not positive");
+    // Then rows are copied in groups of eight numbers.
+    if [nope, rope, value].iter().all(|width| width.is_multiple_of(8)) {
+        let begins = [x.q.at(), x.kv.at(), x.k_rope.at(), turns.at()];
+        assert!(begins.iter().all(|at| at.is_multiple_of(16)), "inputs that are not aligned");
+    }
     assert!(h < 65_536 && sequences < 65_536, "{h} heads of {sequences} sequences at once");
     (tokens, sequences)
 }
@@ -103,11 +146,17 @@ fn begun<'a, N: Float>(
     launch.count(heads.heads).float(heads.scale)
 }
 
+/// Whether a source's products on a stream's device are those of warpgroups.
+fn has_warpgroups<N: Float>(stream: &Stream, source: Source) -> bool {
+    let program = Program { source, format: N::FORMAT };
+    program.has_warpgroups(&stream.device().found().architecture())
+}
+
 /// Writes `y [t, h, value]`, the log-sum-exp and the largest softmax input of each (token, head),
 /// both `[t, h]`, and the largest of each head.
 ///
 /// `turns [sequence, rope / 2, 2]` are the cosines and sines of the positions of one sequence; the
-/// tokens are whole sequences.
+/// tokens are whole sequences. The content of `turned [t, rope]` and `largest_of_rows` is lost.
 ///
 /// # Errors
 ///
@@ -116,32 +165,44 @@ fn begun<'a, N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other, or a width of the key is odd.
+/// If the lengths do not fit each other, a width of the key is odd, the scale is not positive, or a
+/// tensor of heads whose widths are multiples of eight begins beside a multiple of 16 bytes.
 pub fn forward<N: Float>(
     stream: &Stream,
     heads: &Heads,
     turns: View<'_, f32>,
     sequence: usize,
     x: Inputs<'_, N>,
+    mut turned: ViewMut<'_, N>,
     y: ViewMut<'_, N>,
     log_sums: ViewMut<'_, f32>,
     mut largest_of_rows: ViewMut<'_, f32>,
     largest: ViewMut<'_, f32>,
 ) -> Result<(), DeviceError> {
     let (tokens, sequences) = assert_fit(heads, &turns, sequence, &x, log_sums.len());
+    assert_eq!(turned.len(), x.k_rope.len(), "turned [t, rope]");
     assert_eq!(y.len(), tokens * heads.heads * heads.value, "y [t, h, value]");
     assert_eq!(largest_of_rows.len(), log_sums.len(), "largest [t, h]");
     assert_eq!(largest.len(), heads.heads, "largest [h]");
     let source = Source::AttentionForward(Widths::of(heads));
-    let launch = Launch::of::<N>(stream, source, "attention_forward");
-    let launch = begun(launch, heads, turns, sequence, &x);
-    let launch = launch.write(y).write(log_sums).write(largest_of_rows.again());
-    let launch = launch.shared(Tiles::of::<N>(heads).forward_bytes());
-    launch.go((sequence.div_ceil(OWN), heads.heads, sequences), (128, 1, 1))?;
+    let kernel = |name| Launch::of::<N>(stream, source, name);
+    let launch = kernel("attention_turn_keys").read(x.k_rope).read(turns).count(tokens);
+    launch.count(sequence).write(turned.again()).each(x.k_rope.len() / 2)?;
+    let x = Inputs { k_rope: turned.view(), ..x };
+    let Blocks { own, threads, bytes } = match has_warpgroups::<N>(stream, source) {
+        true => Panels::of(heads).forward(),
+        false => Tiles::of::<N>(heads).forward(),
+    };
+    let launch = begun(kernel("attention_forward"), heads, turns, sequence, &x);
+    let launch = launch.write(y).write(log_sums).write(largest_of_rows.again()).shared(bytes);
+    launch.go((sequence.div_ceil(own), heads.heads, sequences), (threads, 1, 1))?;
     largest_of_columns(stream, largest_of_rows.view(), largest)
 }
 
 /// Writes the gradients of the inputs, given those of `y` and the saved log-sum-exps.
+///
+/// With `y [t, h, value]`, `along = sum_u p dp` of each (token, head) is a sum over its columns;
+/// without it, a sweep over all keys, 22 % of all products then.
 ///
 /// # Errors
 ///
@@ -150,7 +211,8 @@ pub fn forward<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other, or a width of the key is odd.
+/// If the lengths do not fit each other, a width of the key is odd, the scale is not positive, or a
+/// tensor of heads whose widths are multiples of eight begins beside a multiple of 16 bytes.
 pub fn backward<N: Float>(
     stream: &Stream,
     heads: &Heads,
@@ -158,32 +220,48 @@ pub fn backward<N: Float>(
     sequence: usize,
     x: Inputs<'_, N>,
     log_sums: View<'_, f32>,
+    y: Option<View<'_, N>>,
     dy: View<'_, N>,
     scratch: Scratch<'_>,
     dx: Gradients<'_, N>,
 ) -> Result<(), DeviceError> {
     let (tokens, sequences) = assert_fit(heads, &turns, sequence, &x, log_sums.len());
-    let Scratch { mut along, mut k_rope } = scratch;
+    let Scratch { mut along, k_rope: mut of_heads } = scratch;
+    let Gradients { q: mut dq, kv: dkv, k_rope: mut dk_rope } = dx;
     assert_eq!(dy.len(), tokens * heads.heads * heads.value, "dy [t, h, value]");
+    assert!(y.is_none_or(|y| y.len() == dy.len()), "y [t, h, value]");
     assert_eq!(along.len(), log_sums.len(), "along [t, h]");
-    assert_eq!(k_rope.len(), tokens * heads.heads * heads.rope, "k_rope [t, h, rope]");
-    let (dq, dkv, dk_rope) = (dx.q.len(), dx.kv.len(), dx.k_rope.len());
-    assert_eq!((dq, dkv, dk_rope), (x.q.len(), x.kv.len(), x.k_rope.len()), "gradients");
+    assert_eq!(of_heads.len(), tokens * heads.heads * heads.rope, "k_rope [t, h, rope]");
+    let lengths = (dq.len(), dkv.len(), dk_rope.len());
+    assert_eq!(lengths, (x.q.len(), x.kv.len(), x.k_rope.len()), "gradients");
+
     let source = Source::AttentionBackward(Widths::of(heads));
-    let bytes = Tiles::of::<N>(heads).backward_bytes();
-    let grid = (sequence.div_ceil(OWN), heads.heads, sequences);
     let kernel = |name| Launch::of::<N>(stream, source, name);
+    // Until their gradients are written, dk_rope and the rotary part of dq are the turned ones.
+    let launch = kernel("attention_turn_keys").read(x.k_rope).read(turns).count(tokens);
+    launch.count(sequence).write(dk_rope.again()).each(dk_rope.len() / 2)?;
+    let launch = kernel("attention_begin_rows").read(x.q).read(turns).count(log_sums.len());
+    let launch = launch.count(sequence).count(heads.heads);
+    let launch = launch.number(y.map_or(0, |y| y.at())).read(dy);
+    launch.write(dq.again()).write(along.again()).each(log_sums.len() * WARP)?;
 
-    let launch = begun(kernel("attention_backward_queries"), heads, turns, sequence, &x);
-    let launch = launch.read(log_sums).read(dy).write(dx.q).write(along.again());
-    launch.shared(bytes).go(grid, (256, 1, 1))?;
+    let Blocks { own, threads, bytes } = match has_warpgroups::<N>(stream, source) {
+        true => Panels::of(heads).backward(),
+        false => Tiles::of::<N>(heads).backward(),
+    };
+    let grid = (sequence.div_ceil(own), heads.heads, sequences);
+    let x = Inputs { k_rope: dk_rope.view(), ..x };
+    let pass = |name| begun(kernel(name), heads, turns, sequence, &x).read(log_sums).shared(bytes);
+    if y.is_none() {
+        let launch = pass("attention_sum_along").read(dy).read(dq.view());
+        launch.write(along.again()).go(grid, (threads, 1, 1))?;
+    }
+    let launch = pass("attention_backward_keys").read(along.view()).read(dy).read(dq.view());
+    launch.write(dkv).write(of_heads.again()).go(grid, (threads, 1, 1))?;
+    let launch = pass("attention_backward_queries").read(along.view()).read(dy);
+    launch.write(dq).go(grid, (threads, 1, 1))?;
 
-    let launch = begun(kernel("attention_backward_keys"), heads, turns, sequence, &x);
-    let launch = launch.read(log_sums).read(along.view()).read(dy);
-    let launch = launch.write(dx.kv).write(k_rope.again());
-    launch.shared(bytes).go(grid, (256, 1, 1))?;
-
-    let launch = kernel("attention_join_rope").read(k_rope.view()).read(turns).count(tokens);
-    let launch = launch.count(sequence).count(heads.heads).write(dx.k_rope);
+    let launch = kernel("attention_join_rope").read(of_heads.view()).read(turns).count(tokens);
+    let launch = launch.count(sequence).count(heads.heads).write(dk_rope);
     launch.each(tokens * heads.rope / 2)
 }

@@ -6,7 +6,10 @@ const PRELUDE: &str = include_str!("prelude.cuh");
 const FRAGMENTS: &str = include_str!("fragments.cuh");
 const WARPGROUPS: &str = include_str!("warpgroups.cuh");
 const GROUPS: &str = include_str!("../gemm/groups.cuh");
+const HEAD: &str = include_str!("../attention/head.cuh");
 const TILE: &str = include_str!("../attention/tile.cuh");
+const ROWS: &str = include_str!("../attention/rows.cuh");
+const PANELS: &str = include_str!("../attention/panels.cuh");
 
 /// The architecture whose warpgroups multiply; code for it runs on compute capability 9.0 alone.
 pub const HOPPER: &str = "sm_90a";
@@ -41,6 +44,12 @@ impl Widths {
         let &Heads { nope, rope, value, .. } = heads;
         assert!(nope.is_multiple_of(2) && rope.is_multiple_of(2), "[{nope} | {rope}] is odd");
         Widths { nope, rope, value }
+    }
+
+    /// Whether products of warpgroups have room for them, in registers and in shared memory.
+    fn fit_warpgroups(self) -> bool {
+        let Widths { nope, rope, value } = self;
+        nope + rope <= 192 && value <= 128
     }
 }
 
@@ -142,8 +151,20 @@ impl Source {
 
     /// File and text of its form in BF16 for warpgroups, if it has one.
     fn file_for_warpgroups(self) -> Option<(&'static str, &'static str)> {
-        let grouped = include_str!("../gemm/grouped_warpgroups.cu");
-        (self == Source::Grouped).then_some(("gemm/grouped_warpgroups", grouped))
+        match self {
+            Source::AttentionBackward(widths) if widths.fit_warpgroups() => Some((
+                "attention/backward_warpgroups",
+                include_str!("../attention/backward_warpgroups.cu"),
+            )),
+            Source::AttentionForward(widths) if widths.fit_warpgroups() => Some((
+                "attention/forward_warpgroups",
+                include_str!("../attention/forward_warpgroups.cu"),
+            )),
+            Source::Grouped => {
+                Some(("gemm/grouped_warpgroups", include_str!("../gemm/grouped_warpgroups.cu")))
+            }
+            _ => None,
+        }
     }
 
     /// The widths of its kernels, if they are constants.
@@ -192,7 +213,14 @@ impl Program {
             shared.push(("gemm/groups.cuh", GROUPS));
         }
         if self.source.widths().is_some() {
-            shared.push(("attention/tile.cuh", TILE));
+            shared.push(("attention/head.cuh", HEAD));
+            shared.push(match for_warpgroups {
+                Some(_) => ("attention/panels.cuh", PANELS),
+                None => ("attention/tile.cuh", TILE),
+            });
+        }
+        if matches!(self.source, Source::AttentionBackward(_)) {
+            shared.push(("attention/rows.cuh", ROWS));
         }
         let name = format!("{name}.cu");
         let files = [("cuda/prelude.cuh", PRELUDE)].into_iter().chain(shared);
@@ -212,5 +240,24 @@ impl Program {
             options.extend(widths.map(|(name, width)| format!("-D{name}={width}")));
         }
         options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_that_are_too_wide_for_warpgroups_have_none() {
+        let has = |nope, rope, value, format, architecture| {
+            let source = Source::AttentionForward(Widths { nope, rope, value });
+            Program { source, format }.has_warpgroups(architecture)
+        };
+        assert!(has(128, 64, 128, Format::Bf16, HOPPER));
+        assert!(
+            !has(130, 64, 128, Format::Bf16, HOPPER) && !has(64, 64, 129, Format::Bf16, HOPPER)
+        );
+        assert!(!has(128, 64, 128, Format::F32, HOPPER));
+        assert!(!has(128, 64, 128, Format::Bf16, "sm_80"));
     }
 }

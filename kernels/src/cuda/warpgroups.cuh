@@ -100,6 +100,31 @@ template <u32 LATEST> DEVICE void wait_for_products() {
 #endif
 }
 
+// Holds the waits below back until x is known: ptxas would put them before all that is to be
+// computed meanwhile.
+DEVICE void hold_waits_back_for(float x) {
+#ifdef TROUPE_SHIM
+    (void)x;
+#else
+    asm volatile("{.reg .pred known; .reg .f32 size; .reg .u32 lanes; abs.f32 size, %0; "
+                 "setp.geu.f32 known, size, 0f00000000; "
+                 "vote.sync.ballot.b32 lanes, known, 0xFFFFFFFF; bar.warp.sync lanes;}"
+                 :
+                 : "f"(x)
+                 : "memory");
+#endif
+}
+
+template <u32 N> DEVICE void hold_waits_back_for(const float (&all)[N][4]) {
+    u32 bits = 0;
+#pragma unroll
+    for (u32 i = 0; i < N; ++i) {
+#pragma unroll
+        for (u32 j = 0; j < 4; ++j) bits |= __float_as_uint(all[i][j]);
+    }
+    hold_waits_back_for(__uint_as_float(bits));
+}
+
 // Keeps the compiler from reading or writing sums before what stands above: it takes them for done
 // when a product begins.
 template <u32 N> DEVICE void keep_in_place(float (&sums)[N][4]) {
@@ -110,6 +135,19 @@ template <u32 N> DEVICE void keep_in_place(float (&sums)[N][4]) {
     for (u32 i = 0; i < N; ++i) {
 #pragma unroll
         for (u32 j = 0; j < 4; ++j) asm volatile("" : "+f"(sums[i][j]) : : "memory");
+    }
+#endif
+}
+
+// The same for a factor in registers: nothing else takes its place while it is read.
+template <u32 N> DEVICE void keep_in_place(u32 (&factors)[N][4]) {
+#ifdef TROUPE_SHIM
+    (void)factors;
+#else
+#pragma unroll
+    for (u32 i = 0; i < N; ++i) {
+#pragma unroll
+        for (u32 j = 0; j < 4; ++j) asm volatile("" : "+r"(factors[i][j]) : : "memory");
     }
 #endif
 }
@@ -146,12 +184,14 @@ template <u32 N> DEVICE void keep_in_place(float (&sums)[N][4]) {
 #endif
 
 // Begins sums[64, N] += a[64, 16] b[16, N], with both factors in shared memory, or with this
-// thread's part of the left one in registers, in the layout of multiply_fragments.
+// thread's part of the left one in registers, in the layout of multiply_fragments. If not
+// `is_added`, a constant, sums begin with this product, whatever they were.
 #ifdef TROUPE_SHIM
 #define PRODUCT(width, registers, a0, a1, a2, a3, a4, a5)                                     \
     template <bool A_ACROSS, bool B_ACROSS>                                                   \
-    DEVICE void multiply_factors(float (&sums)[width / 8][4], u64 a, u64 b) {                 \
-        shim::multiply_factors(sums, a, A_ACROSS, b, B_ACROSS);                               \
+    DEVICE void multiply_factors(float (&sums)[width / 8][4], u64 a, u64 b,                   \
+                                 bool is_added = true) {                                      \
+        shim::multiply_factors(sums, a, A_ACROSS, b, B_ACROSS, is_added);                     \
     }                                                                                         \
     template <bool B_ACROSS>                                                                  \
     DEVICE void multiply_rows_by(float (&sums)[width / 8][4], const u32 (&a)[4], u64 b) {     \
@@ -160,12 +200,14 @@ template <u32 N> DEVICE void keep_in_place(float (&sums)[N][4]) {
 #else
 #define PRODUCT(width, registers, a0, a1, a2, a3, a4, a5)                                     \
     template <bool A_ACROSS, bool B_ACROSS>                                                   \
-    DEVICE void multiply_factors(float (&sums)[width / 8][4], u64 a, u64 b) {                 \
-        asm volatile("{.reg .pred added; setp.eq.u32 added, 0, 0; "                           \
+    DEVICE void multiply_factors(float (&sums)[width / 8][4], u64 a, u64 b,                   \
+                                 bool is_added = true) {                                      \
+        asm volatile("{.reg .pred added; setp.ne.u32 added, " a4 ", 0; "                      \
                      "wgmma.mma_async.sync.aligned.m64n" #width "k16.f32.bf16.bf16 "          \
                      "{" NAMES_##registers "}, " a0 ", " a1 ", added, 1, 1, " a2 ", " a3 ";}" \
                      : SUMS_##registers(sums, 0)                                              \
-                     : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS)                 \
+                     : "l"(a), "l"(b), "n"((int)A_ACROSS), "n"((int)B_ACROSS),                \
+                       "r"((int)is_added)                                                     \
                      : "memory");                                                             \
     }                                                                                         \
     template <bool B_ACROSS>                                                                  \

@@ -182,10 +182,19 @@ struct Block {
     }
 };
 
-// The sums of a product that a thread has begun, and its group.
+// A product that a thread has begun: its sums, its part of the left factor if that is in registers,
+// and its group.
 struct Pending {
     float* sums;
-    uint32_t group;
+    const uint32_t* rows;
+    uint32_t words[4], group;
+};
+
+// What a product has used of a thread's registers, and what was there at `open_products`.
+struct Used {
+    const void* at;
+    uint32_t bytes;
+    uint8_t content[512];
 };
 
 // Sums that products are added to, and what they will be.
@@ -218,6 +227,7 @@ struct Self {
     // Its products, their groups, and how often it has shown its writes to products.
     uint32_t products_begun, products_done, product_groups, shows;
     bool is_open;
+    std::vector<Used> used;
     Pending pending[PRODUCTS];
     Held held[SUMS];
     char* stack;
@@ -388,6 +398,7 @@ inline bool run_block(const Launch& how, uint64_t at, uint32_t threads, bool rev
         own.waits_at = nullptr, own.copy_groups = 0, own.is_open = false;
         own.products_begun = own.products_done = own.product_groups = own.shows = 0;
         for (Held& held : own.held) held.sums = nullptr;
+        own.used.clear();
         own.all = &all, own.warp = &all.warps[i / WARP];
     }
     run_fibers(threads, reverse);

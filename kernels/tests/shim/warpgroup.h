@@ -1,10 +1,11 @@
 // Products of warpgroups on a CPU, as Hopper has them: begun by all threads of a warpgroup, done
 // when they are waited for.
 //
-// Part of shim.h. A product takes its factors out of shared memory at once, as the first of its
-// threads sees them, and again at the wait: if they are not the same, somebody wrote to them in
-// between. Its sums are NaN from its beginning to the wait. What has been written to factors since
-// the thread's last `show_to_products` is refused.
+// Part of shim.h. Registers that a product uses may not have changed since `open_products`, nor
+// change before the wait. A product takes its factors out of shared memory at once, as the first
+// of its threads sees them, and again at the wait: if they are not the same, somebody wrote to them
+// in between. Its sums are NaN from its beginning to the wait. What has been written to factors
+// since the thread's last `show_to_products` is refused.
 #pragma once
 
 namespace shim {
@@ -112,19 +113,35 @@ UNWATCHED Product& begun(uint64_t a, bool a_across, bool in_registers, uint64_t 
     return *product;
 }
 
+// Refuses registers that have changed since they were opened, if they have been used before.
+UNWATCHED void use_registers(const void* at, uint32_t bytes) {
+    Self& own = self();
+    if (!own.is_open) fail("a product without `open_products`");
+    for (Used& used : own.used) {
+        if (used.at != at || used.bytes != bytes) continue;
+        if (memcmp(used.content, at, bytes) != 0) fail("registers changed after `open_products`");
+        return;
+    }
+    own.used.push_back({at, bytes, {}});
+    memcpy(own.used.back().content, at, bytes);
+}
+
 // Remembers which sums the product is added to, and makes them unknown until the wait.
-UNWATCHED void hold_sums(float* sums, uint32_t count) {
+UNWATCHED void hold_sums(float* sums, uint32_t count, bool is_added, const uint32_t* rows) {
     Self& own = self();
     if (!own.is_open) fail("a product without `open_products`");
     Pending& pending = own.pending[own.products_begun % PRODUCTS];
-    pending.sums = sums, pending.group = own.product_groups;
+    pending.sums = sums, pending.rows = rows, pending.group = own.product_groups;
+    if (rows != nullptr) memcpy(pending.words, rows, sizeof(pending.words));
     Held* held = own.held;
     while (held < own.held + SUMS && held->sums != nullptr && held->sums != sums) ++held;
     if (held == own.held + SUMS) fail("too many sums under way");
+    if (held->sums != nullptr && !is_added) fail("sums begin anew under a product");
     if (held->sums == nullptr) {
+        if (is_added) use_registers(sums, 4 * count);
         held->sums = sums, held->count = count, held->products = 0;
         for (uint32_t i = 0; i < count; ++i) {
-            held->values[i] = sums[i];
+            held->values[i] = is_added ? sums[i] : 0.0f;
             sums[i] = __uint_as_float(0xFFFFFFFFu);
         }
     }
@@ -134,21 +151,22 @@ UNWATCHED void hold_sums(float* sums, uint32_t count) {
 
 template <uint32_t N>
 UNWATCHED void multiply_factors(float (&sums)[N][4], uint64_t a, bool a_across, uint64_t b,
-                                bool b_across) {
+                                bool b_across, bool is_added) {
     begun(a, a_across, false, b, b_across, 8 * N);
-    hold_sums(&sums[0][0], 4 * N);
+    hold_sums(&sums[0][0], 4 * N, is_added, nullptr);
 }
 
 template <uint32_t N>
 UNWATCHED void multiply_rows_by(float (&sums)[N][4], const uint32_t (&a)[4], uint64_t b,
                                 bool b_across) {
+    use_registers(a, sizeof(a));
     Product& product = begun(0, false, true, b, b_across, 8 * N);
     uint32_t top = self().index % 128 / WARP * 16 + lane() / 4, left = lane() % 4 * 2;
     for (uint32_t i = 0; i < 8; ++i) {
         uint32_t row = top + i / 2 % 2 * 8, k = left + i / 4 * 8 + i % 2;
         product.a[row * 16 + k] = number_of((uint16_t)(a[i / 2] >> i % 2 * 16));
     }
-    hold_sums(&sums[0][0], 4 * N);
+    hold_sums(&sums[0][0], 4 * N, true, a);
 }
 
 // Adds this thread's part of a product to what is held of its sums; exact, and rounded once.
@@ -191,8 +209,12 @@ UNWATCHED void finish_product(Warpgroup& group, uint32_t at) {
         refuse_change(product->b_at, product->b_across, product->width, product->b, 1,
                       product->width);
     }
+    const Pending& pending = own.pending[at];
+    if (pending.rows != nullptr && memcmp(pending.rows, pending.words, 16) != 0) {
+        fail("a factor in registers changed under a product");
+    }
     Held* held = own.held;
-    while (held->sums != own.pending[at].sums) ++held;
+    while (held->sums != pending.sums) ++held;
     add_product(*product, held->values);
     if (--held->products == 0) give_back(*held);
     if (++product->done == 128) {
@@ -221,7 +243,9 @@ UNWATCHED void end_group_of_products() {
 
 UNWATCHED void open_products() {
     warpgroup();
-    self().is_open = true;
+    Self& own = self();
+    own.is_open = true;
+    for (Used& used : own.used) memcpy(used.content, used.at, used.bytes);
 }
 
 UNWATCHED void show_to_products() {

@@ -23,10 +23,11 @@ pub(crate) fn forward<N: Float>(
     let turns = done(gpu.turns(op.key(s), || op.rotation(0, s)));
     let mut y = make::<N>(gpu, t * op.heads * op.value);
     let [mut log_sums, mut of_rows] = [(); 2].map(|()| make::<f32>(gpu, t * op.heads));
-    let mut largest = make::<f32>(gpu, op.heads);
+    let (mut largest, mut turned) = (make::<f32>(gpu, op.heads), make::<N>(gpu, t * op.rope));
     let (to, sums, most) = (y.view_mut(), log_sums.view_mut(), largest.view_mut());
     let (stream, turns, x) = (gpu.stream(), turns.view(), inputs::<N>(x));
-    done(attention::forward(stream, &heads, turns, s, x, to, sums, of_rows.view_mut(), most));
+    let (turned, rows) = (turned.view_mut(), of_rows.view_mut());
+    done(attention::forward(stream, &heads, turns, s, x, turned, to, sums, rows, most));
     [
         floats(gpu, &[t, op.heads * op.value], y),
         floats(gpu, &[t, op.heads], log_sums),
@@ -52,7 +53,7 @@ pub(crate) fn backward<N: Float>(
     let dx = Gradients { q: q.view_mut(), kv: kv.view_mut(), k_rope: k_rope.view_mut() };
     let (stream, turns, from) = (gpu.stream(), turns.view(), inputs::<N>(x));
     let (sums, dy) = (log_sums.view(), dy.view());
-    done(attention::backward(stream, &heads, turns, s, from, sums, dy, scratch, dx));
+    done(attention::backward(stream, &heads, turns, s, from, sums, None, dy, scratch, dx));
     let gradients = [q, kv, k_rope].into_iter().zip(x);
     gradients.map(|(dx, x)| Some(floats(gpu, x.shape(), dx))).collect()
 }

@@ -4,7 +4,7 @@ use half::bf16;
 use kernels::{
     attention::{self, Heads},
     cuda::{
-        Buffer, DeviceError, Float,
+        Buffer, DeviceError, Float, View,
         attention::{self as device, Gradients, Inputs, Scratch},
     },
     rope::Rotation,
@@ -13,12 +13,12 @@ use kernels::{
 use crate::bed::{Bed, Same, WIDTHS, named};
 
 /// Heads, tokens of a sequence, sequences: one key, several sequences, whole tiles and ragged ones,
-/// none.
-const SHAPES: [(usize, usize, usize); 5] =
-    [(1, 1, 1), (2, 5, 2), (1, 64, 1), (2, 131, 1), (3, 9, 0)];
+/// more tiles than are there at a time, none.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (2, 5, 2), (1, 64, 1), (2, 131, 2), (1, 192, 1), (1, 297, 1), (3, 9, 0)];
 
-/// Two tiles of queries, the second ragged.
-const FEW_SHAPES: [(usize, usize, usize); 1] = [(1, 70, 1)];
+/// More tiles than are there at a time, the last one ragged.
+const FEW_SHAPES: [(usize, usize, usize); 1] = [(1, 270, 1)];
 
 pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
     let (all, shapes): (_, &[_]) =
@@ -83,8 +83,8 @@ fn both<N: Float + Same>(
     sequences: usize,
 ) -> Result<(), DeviceError> {
     let case = Case::<N>::new(bed, heads, sequence, sequences)?;
-    let log_sums = forward(bed, &case)?;
-    backward(bed, &case, &log_sums)
+    let (y, log_sums) = forward(bed, &case)?;
+    backward(bed, &case, &y, &log_sums)
 }
 
 /// Shares are rounded before they are normalised here and after that on the CPU, so in BF16 the
@@ -93,7 +93,10 @@ fn tolerance<N: Float>() -> f64 {
     if size_of::<N>() == 2 { 8e-3 } else { 5e-6 }
 }
 
-fn forward<N: Float + Same>(bed: &mut Bed, case: &Case<N>) -> Result<Vec<f32>, DeviceError> {
+fn forward<N: Float + Same>(
+    bed: &mut Bed,
+    case: &Case<N>,
+) -> Result<(Vec<N>, Vec<f32>), DeviceError> {
     let &Case { heads, sequence, tokens, .. } = case;
     let name = |what: &str| named::<N>(what, (heads, sequence, tokens));
     let (h, width) = (heads.heads, heads.heads * heads.value);
@@ -104,11 +107,13 @@ fn forward<N: Float + Same>(bed: &mut Bed, case: &Case<N>) -> Result<Vec<f32>, D
 
     let (mut on_y, mut on_sums) = (bed.poisoned(y.len())?, bed.poisoned(tokens * h)?);
     let (mut of_rows, mut on_largest) = (bed.poisoned(tokens * h)?, bed.poisoned(h)?);
+    let mut turned = bed.poisoned(tokens * heads.rope)?;
     let (to_y, to_sums) = (on_y.view_mut(), on_sums.view_mut());
     let (to_rows, to_largest) = (of_rows.view_mut(), on_largest.view_mut());
-    let (x, turns) = (case.views(), case.turns.view());
+    let (x, turns, on_turned) = (case.views(), case.turns.view(), turned.view_mut());
     let stream = bed.stream.clone();
-    device::forward(&stream, &heads, turns, sequence, x, to_y, to_sums, to_rows, to_largest)?;
+    let (most, rows, sums) = (to_largest, to_rows, to_sums);
+    device::forward(&stream, &heads, turns, sequence, x, on_turned, to_y, sums, rows, most)?;
     bed.close(&name("attention y"), &on_y, &y, tolerance::<N>())?;
     bed.close(&name("attention log_sums"), &on_sums, &log_sums, 5e-6)?;
     if 0 < tokens {
@@ -117,7 +122,7 @@ fn forward<N: Float + Same>(bed: &mut Bed, case: &Case<N>) -> Result<Vec<f32>, D
     if sequence < tokens {
         second_alone(bed, case, &on_y)?;
     }
-    Ok(log_sums)
+    Ok((y, log_sums))
 }
 
 /// A sequence alone has the bits that it has beside others.
@@ -134,39 +139,56 @@ fn second_alone<N: Float + Same>(
     let x = Inputs { q, kv, k_rope: k_rope.part(tail(rope)) };
     let mut y = bed.poisoned(sequence * h * value)?;
     let [mut a, mut b] = [bed.poisoned(sequence * h)?, bed.poisoned(sequence * h)?];
-    let mut largest = bed.poisoned(h)?;
+    let (mut largest, mut turned) = (bed.poisoned(h)?, bed.poisoned(sequence * rope)?);
     let (a, b, to, most) = (a.view_mut(), b.view_mut(), y.view_mut(), largest.view_mut());
     let stream = bed.stream.clone();
-    device::forward(&stream, &heads, case.turns.view(), sequence, x, to, a, b, most)?;
+    let (turns, turned) = (case.turns.view(), turned.view_mut());
+    device::forward(&stream, &heads, turns, sequence, x, turned, to, a, b, most)?;
     let together = bed.down(together)?;
     let name = named::<N>("attention of one sequence", (heads, tokens));
     bed.same(&name, &y, &together[tail(h * value)])
 }
 
+/// With `y` kept and without it.
 fn backward<N: Float + Same>(
     bed: &mut Bed,
     case: &Case<N>,
+    y: &[N],
     log_sums: &[f32],
 ) -> Result<(), DeviceError> {
     let &Case { heads, sequence, tokens, .. } = case;
-    let Heads { heads: h, rope, value, .. } = heads;
-    let dy: Vec<N> = bed.normal(tokens * h * value, 1.0);
+    let dy: Vec<N> = bed.normal(tokens * heads.heads * heads.value, 1.0);
     let [mut q, mut kv, mut k_rope] = case.on_host.each_ref().map(|x| vec![N::ZERO; x.len()]);
     let dx = attention::Gradients { q: &mut q, kv: &mut kv, k_rope: &mut k_rope };
     attention::backward(&heads, &case.rotation, sequence, case.inputs(), log_sums, &dy, dx);
+    let (on_y, on_sums, on_dy) = (bed.up(y)?, bed.up(log_sums)?, bed.up(&dy)?);
+    for (how, y) in [("y kept", Some(on_y.view())), ("no y", None)] {
+        let [on_q, on_kv, on_k_rope] = gradients(bed, case, on_sums.view(), y, on_dy.view())?;
+        let name = |what: &str| named::<N>(&format!("{what}, {how}"), (heads, sequence, tokens));
+        bed.close(&name("attention dq"), &on_q, &q, 2.0 * tolerance::<N>())?;
+        bed.close(&name("attention dkv"), &on_kv, &kv, tolerance::<N>())?;
+        bed.close(&name("attention dk_rope"), &on_k_rope, &k_rope, 2.0 * tolerance::<N>())?;
+    }
+    Ok(())
+}
 
-    let (on_sums, on_dy) = (bed.up(log_sums)?, bed.up(&dy)?);
-    let (mut on_q, mut on_kv) = (bed.poisoned(q.len())?, bed.poisoned(kv.len())?);
-    let mut on_k_rope = bed.poisoned(k_rope.len())?;
-    let (mut along, mut of_heads) = (bed.poisoned(tokens * h)?, bed.poisoned(tokens * h * rope)?);
+/// Those of the three inputs, from the device.
+fn gradients<N: Float>(
+    bed: &Bed,
+    case: &Case<N>,
+    log_sums: View<'_, f32>,
+    y: Option<View<'_, N>>,
+    dy: View<'_, N>,
+) -> Result<[Buffer<N>; 3], DeviceError> {
+    let &Case { heads, sequence, tokens, .. } = case;
+    let [q, kv, k_rope] = &case.on_host;
+    let mut all = [bed.poisoned(q.len())?, bed.poisoned(kv.len())?, bed.poisoned(k_rope.len())?];
+    let (mut along, mut of_heads) =
+        (bed.poisoned(tokens * heads.heads)?, bed.poisoned(tokens * heads.heads * heads.rope)?);
     let scratch = Scratch { along: along.view_mut(), k_rope: of_heads.view_mut() };
-    let (to_q, to_kv) = (on_q.view_mut(), on_kv.view_mut());
-    let dx = Gradients { q: to_q, kv: to_kv, k_rope: on_k_rope.view_mut() };
-    let (x, turns, sums) = (case.views(), case.turns.view(), on_sums.view());
-    let stream = bed.stream.clone();
-    device::backward(&stream, &heads, turns, sequence, x, sums, on_dy.view(), scratch, dx)?;
-    let name = |what: &str| named::<N>(what, (heads, sequence, tokens));
-    bed.close(&name("attention dq"), &on_q, &q, 2.0 * tolerance::<N>())?;
-    bed.close(&name("attention dkv"), &on_kv, &kv, tolerance::<N>())?;
-    bed.close(&name("attention dk_rope"), &on_k_rope, &k_rope, 2.0 * tolerance::<N>())
+    let [q, kv, k_rope] = &mut all;
+    let dx = Gradients { q: q.view_mut(), kv: kv.view_mut(), k_rope: k_rope.view_mut() };
+    let (stream, x, turns) = (&bed.stream, case.views(), case.turns.view());
+    device::backward(stream, &heads, turns, sequence, x, log_sums, y, dy, scratch, dx)?;
+    Ok(all)
 }

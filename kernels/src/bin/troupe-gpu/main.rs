@@ -114,6 +114,7 @@ fn once(
     if cases == Cases::Products {
         let mut bed = Bed::without_kernels(device, seed, is_brief)?;
         grouped::all(&mut bed)?;
+        attention::all(&mut bed)?;
         return Ok(bed.finish());
     }
     let mut bed = Bed::new(device, seed, is_brief)?;

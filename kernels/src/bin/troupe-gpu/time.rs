@@ -338,15 +338,16 @@ impl Clock {
         let mut turns = self.arena.buffer(angles.len())?;
         s.upload(&angles, turns.view_mut())?;
         let (mut y, mut sums) = (self.bf16(t * h * 128)?, self.f32(t * h)?);
-        let (mut rows, mut largest) = (self.f32(t * h)?, self.f32(h)?);
+        let (mut rows, mut largest, mut turned) =
+            (self.f32(t * h)?, self.f32(h)?, self.bf16(t * 64)?);
         let x = attention::Inputs { q: q.view(), kv: kv.view(), k_rope: k_rope.view() };
         // Half of the pairs are causal; a multiplication and an addition each.
         let pairs = h as f64 * (t as f64).powi(2);
         let bytes = 2 * t * (h * (192 + 256 + 128) + 64);
         self.line("attention forward", bytes, pairs * 320.0, || {
             let (y, sums) = (y.view_mut(), sums.view_mut());
-            let (rows, most) = (rows.view_mut(), largest.view_mut());
-            attention::forward(s, &heads, turns.view(), t, x, y, sums, rows, most)
+            let (rows, most, turned) = (rows.view_mut(), largest.view_mut(), turned.view_mut());
+            attention::forward(s, &heads, turns.view(), t, x, turned, y, sums, rows, most)
         })?;
         let (mut dq, mut dkv, mut dk) =
             (self.bf16(t * h * 192)?, self.bf16(t * h * 256)?, self.bf16(t * 64)?);
@@ -356,7 +357,8 @@ impl Clock {
                 attention::Scratch { along: rows.view_mut(), k_rope: of_heads.view_mut() };
             let (q, kv, k_rope) = (dq.view_mut(), dkv.view_mut(), dk.view_mut());
             let dx = attention::Gradients { q, kv, k_rope };
-            attention::backward(s, &heads, turns.view(), t, x, sums.view(), y.view(), scratch, dx)
+            let (turns, sums, y) = (turns.view(), sums.view(), y.view());
+            attention::backward(s, &heads, turns, t, x, sums, Some(y), y, scratch, dx)
         })
     }
 }
