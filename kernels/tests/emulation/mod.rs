@@ -89,6 +89,8 @@ impl Emulation {
     /// Lets a program find the libraries.
     pub fn settle(&self, command: &mut Command) {
         command.env("LD_LIBRARY_PATH", &self.folder);
+        // What one emulation has compiled is of no use to another.
+        command.env("XDG_CACHE_HOME", &self.folder);
         command.env("TROUPE_KERNELS", self.folder.join("kernels"));
         if self.flags.contains("-fsanitize=thread") {
             let library = Command::new("g++").arg("-print-file-name=libtsan.so").output().unwrap();

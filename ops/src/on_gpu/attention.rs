@@ -42,6 +42,7 @@ pub(crate) fn backward<N: Float>(
     s: usize,
     x: &[Tensor],
     log_sums: &Tensor,
+    y: &Tensor,
     dy: &Tensor,
 ) -> Vec<Option<Tensor>> {
     let (t, heads) = (x[0].shape()[0], op.extents());
@@ -52,8 +53,8 @@ pub(crate) fn backward<N: Float>(
     let scratch = Scratch { along: along.view_mut(), k_rope: of_heads.view_mut() };
     let dx = Gradients { q: q.view_mut(), kv: kv.view_mut(), k_rope: k_rope.view_mut() };
     let (stream, turns, from) = (gpu.stream(), turns.view(), inputs::<N>(x));
-    let (sums, dy) = (log_sums.view(), dy.view());
-    done(attention::backward(stream, &heads, turns, s, from, sums, None, dy, scratch, dx));
+    let (sums, y, dy) = (log_sums.view(), Some(y.view()), dy.view());
+    done(attention::backward(stream, &heads, turns, s, from, sums, y, dy, scratch, dx));
     let gradients = [q, kv, k_rope].into_iter().zip(x);
     gradients.map(|(dx, x)| Some(floats(gpu, x.shape(), dx))).collect()
 }
