@@ -46,6 +46,22 @@ pub fn gpus(job: &Job) -> Result<Vec<Device>, Failure> {
     }
 }
 
+/// The job as several processes run it: on their processors.
+///
+/// # Errors
+///
+/// A [`Failure`] with exit code 2 if the job wants a GPU.
+pub fn on_processors(job: &Job) -> Result<Job, Failure> {
+    match job.device {
+        Wanted::Gpu => {
+            let text = "over several processes ranks compute on the processor; start one process, \
+                        or say `device: Cpu`";
+            Err(Failure::usage(format!("`device: Gpu`: {text}")))
+        }
+        Wanted::Auto | Wanted::Cpu => Ok(Job { device: Wanted::Cpu, ..job.clone() }),
+    }
+}
+
 /// The GPUs that work together, opened once in a process; at least one.
 fn opened() -> Result<Vec<Device>, DeviceError> {
     static DEVICES: Mutex<Vec<Device>> = Mutex::new(Vec::new());

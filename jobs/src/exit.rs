@@ -43,13 +43,14 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let code = match &error {
-            RunError::Actor { .. } => 10,
+            RunError::Actor { .. } | RunError::Lost { .. } => 10,
+            RunError::Refused { code, .. } => *code,
             RunError::Stuck { .. } => 11,
             RunError::NotFinite { .. } => 12,
             RunError::Memory { .. } | RunError::Room { .. } => 13,
             RunError::Checkpoint(CheckpointError::File { doing, .. }) if *doing != "read" => 15,
             RunError::Weights(_) | RunError::Checkpoint(_) => 14,
-            RunError::Feed(_) | RunError::Write { .. } => 15,
+            RunError::Feed(_) | RunError::Write { .. } | RunError::Unlike { .. } => 15,
         };
         Failure { code, text: chain(&error) }
     }

@@ -27,6 +27,7 @@ pub mod peak;
 pub mod phase;
 pub mod prepare;
 mod print;
+pub mod processes;
 pub mod profile;
 pub mod quantity;
 mod recorded;

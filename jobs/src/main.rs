@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use std::{io::IsTerminal, num::NonZeroUsize, process::ExitCode};
+use std::{io::IsTerminal, num::NonZeroUsize, process::ExitCode, rc::Rc};
 
 use clap::{CommandFactory, Parser};
 use graphs::schedule::Pipeline;
@@ -14,10 +14,13 @@ use jobs::{
     },
     exit::Failure,
     job::{Model, Precision},
-    load, load_model, profile,
+    load, load_model,
+    processes::{self, Refusal},
+    profile,
     view::scene::{Scene, Unit, published},
 };
 use kernels::gemm::isa::Isa;
+use runtime::processes::Processes;
 
 use crate::arguments::{
     Arguments, BenchArguments, DiffArguments, JobArguments, PhaseArguments, PlanArguments,
@@ -35,20 +38,39 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     silence_actors();
     let json = arguments.json;
-    match verb(arguments) {
-        Ok(code) => ExitCode::from(code),
-        Err(Ended::Report(report)) => {
-            complain(&report, json);
-            ExitCode::from(INVALID)
+    let goes_over = matches!(arguments.verb, Verb::Run { .. } | Verb::Resume { .. });
+    let processes = match processes::joined(goes_over) {
+        Ok(processes) => processes,
+        Err(Refusal { failure, speaks: true }) => return told(&failure.into(), json).into(),
+        Err(Refusal { failure, speaks: false }) => return failure.code.into(),
+    };
+    let ended = verb(arguments, processes.clone());
+    let code = match (&ended, &processes) {
+        (Ok(code), _) => *code,
+        (Err(ended), Some(all)) if !all.conducts() => {
+            let code = processes::failed(all, &ended.failure());
+            code.unwrap_or_else(|| told(ended, json))
         }
-        Err(Ended::Failure(failure)) => {
+        (Err(ended), _) => told(ended, json),
+    };
+    if let Some(processes) = processes {
+        processes.leave(code);
+    }
+    code.into()
+}
+
+/// Tells why a verb did not do what it should; returns the exit code.
+fn told(ended: &Ended, json: bool) -> u8 {
+    match ended {
+        Ended::Report(report) => complain(report, json),
+        Ended::Failure(failure) => {
             if json {
-                println!("{}", failed(&failure));
+                println!("{}", failed(failure));
             }
             eprintln!("error: {failure}");
-            ExitCode::from(failure.code)
         }
     }
+    ended.failure().code
 }
 
 /// A panic of an actor is caught and told as the failure of its step; only one of this thread is
@@ -80,6 +102,16 @@ enum Ended {
     Failure(Failure),
 }
 
+impl Ended {
+    /// The exit code, and the same in plain words.
+    fn failure(&self) -> Failure {
+        match self {
+            Ended::Report(report) => Failure { code: INVALID, text: report.human(false) },
+            Ended::Failure(Failure { code, text }) => Failure { code: *code, text: text.clone() },
+        }
+    }
+}
+
 impl From<Box<Report>> for Ended {
     fn from(report: Box<Report>) -> Self {
         Ended::Report(report)
@@ -92,11 +124,11 @@ impl From<Failure> for Ended {
     }
 }
 
-fn verb(arguments: Arguments) -> Result<u8, Ended> {
+fn verb(arguments: Arguments, processes: Option<Rc<Processes>>) -> Result<u8, Ended> {
     let json = arguments.json;
     Isa::chosen().map_err(|error| Failure::environment(error.to_string()))?;
     let options =
-        |data, dir, quiet| run::Options { data, dir, quiet, json, trace: None, force: false };
+        |data, dir, quiet| run::Options { data, dir, quiet, json, processes, ..Default::default() };
     let text = match arguments.verb {
         Verb::Check { job } => check::check(&loaded(job)?, json)?,
         Verb::Plan(asked) => planned(asked, json)?,

@@ -1,6 +1,6 @@
 //! Whether a model fits the memory of this machine, asked before it is allocated.
 
-use std::fmt::Write;
+use std::{fmt::Write, ops::Range};
 
 use graphs::{
     ModelGraph, Plan,
@@ -69,6 +69,14 @@ pub fn of_values(graph: &ModelGraph) -> u64 {
 pub fn of_training(graph: &ModelGraph, plan: &Plan, job: &Job) -> u64 {
     let (_, train) = job.learner();
     Scan::new(graph, plan, job.precision.dtype(), &train.optimizer).everywhere()
+}
+
+/// The same for some of the ranks alone, each at its peak.
+pub fn of_ranks(graph: &ModelGraph, plan: &Plan, job: &Job, ranks: Range<usize>) -> u64 {
+    let optimizer = &job.learner().1.optimizer;
+    let dtype = job.precision.dtype();
+    let memory = graphs::memory::scan(graph, plan, dtype, optimizer, &Loads::Balanced);
+    ranks.map(|rank| memory.rank(rank / plan.mesh.ep % plan.mesh.pp)).sum()
 }
 
 /// Bytes of each rank's device, if ranks have devices of their own.

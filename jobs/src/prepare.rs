@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long nothing may move before a run is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a checked job cannot be started on this machine.
 #[derive(Debug, thiserror::Error)]

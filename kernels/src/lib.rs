@@ -16,6 +16,7 @@ pub mod exp;
 pub mod fp8;
 pub mod gemm;
 pub mod memory;
+pub mod mpi;
 pub mod newton_schulz;
 pub mod number;
 pub mod permute;

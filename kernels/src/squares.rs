@@ -38,6 +38,13 @@ impl Squares {
         Squares { words, is_broken: is_broken != 0 }
     }
 
+    /// The sum in the form that [`from_words`](Self::from_words) takes.
+    pub fn to_words(self) -> [u64; WORDS + 1] {
+        let mut all = [u64::from(self.is_broken); WORDS + 1];
+        all[..WORDS].copy_from_slice(&self.words);
+        all
+    }
+
     /// Adds the sum of other rows.
     pub fn add(&mut self, other: &Squares) {
         self.is_broken |= other.is_broken;

@@ -1,7 +1,8 @@
 //! What every actor is doing right now, for the watchdog.
 //!
 //! Each actor writes its own slot when its state changes; only the watchdog reads. The counter
-//! rises with every instruction done, so two equal readings mean that nothing moved.
+//! rises with every instruction done, so two equal readings mean that nothing moved. Over several
+//! processes each has a board, in which the slots of far actors rest.
 
 use std::sync::{
     Mutex,
@@ -19,6 +20,26 @@ pub enum Doing {
     Working(String),
     /// Waiting for others.
     Waiting(String),
+}
+
+/// A look at a board, or at the boards of several processes together.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Sight {
+    /// Instructions done so far, by anybody.
+    pub moves: u64,
+    /// Whether somebody is still at work, so that waiting may help.
+    pub is_working: bool,
+    /// Who waits for what, one line each.
+    pub story: Vec<String>,
+}
+
+impl Sight {
+    /// Adds what is to see elsewhere.
+    pub fn add(&mut self, other: Sight) {
+        self.moves += other.moves;
+        self.is_working |= other.is_working;
+        self.story.extend(other.story);
+    }
 }
 
 /// One slot for each compute actor, one for the loader, and the counter.
@@ -46,26 +67,21 @@ impl Board {
         self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Instructions done so far, by anybody.
-    pub fn moves(&self) -> u64 {
-        self.moves.load(Ordering::Relaxed)
-    }
-
     fn read(&self, slot: usize) -> Doing {
         self.slots[slot].lock().expect("no thread panics while it holds a slot").clone()
     }
 
-    /// Whether somebody is still at work, so that waiting may help.
-    pub fn anyone_works(&self) -> bool {
-        (0..self.slots.len()).any(|slot| matches!(self.read(slot), Doing::Working(_)))
-    }
-
-    /// Who waits for what, one line each.
-    pub fn story(&self, actors: &[Address]) -> String {
+    /// What there is to see.
+    pub fn sight(&self, actors: &[Address]) -> Sight {
         let line = |(slot, address): (usize, &Address)| match self.read(slot) {
             Doing::Waiting(what) => Some(format!("{address} waits for {what}")),
             _ => None,
         };
-        actors.iter().enumerate().filter_map(line).collect::<Vec<_>>().join("\n")
+        let slots = 0..self.slots.len();
+        Sight {
+            moves: self.moves.load(Ordering::Relaxed),
+            is_working: { slots }.any(|slot| matches!(self.read(slot), Doing::Working(_))),
+            story: actors.iter().enumerate().filter_map(line).collect(),
+        }
     }
 }

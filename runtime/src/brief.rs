@@ -8,7 +8,11 @@ use graphs::{
 };
 use ops::{Context, DType, Place, optim::Optimizer};
 
-use crate::{arena::Arenas, board::Board, pace::Pace};
+use crate::{
+    arena::Arenas,
+    board::{Board, Sight},
+    pace::Pace,
+};
 
 /// The plan, the model and the settings; shared and never changed.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ impl Brief {
     /// Where the rank of an actor lives.
     pub fn place(&self, of: Address) -> &Place {
         &self.places[of.index(&self.plan.mesh) / 2]
+    }
+
+    /// What the actors of this process are doing.
+    pub fn sight(&self) -> Sight {
+        self.board.sight(&Address::all(&self.plan.mesh))
     }
 
     /// What every operator call of a step has in common.

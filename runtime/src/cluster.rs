@@ -1,12 +1,8 @@
 //! Starts the actors of a plan, drives steps and stops them: the conductor.
-//!
-//! All traps of actix are met here. Arbiters are kept and joined, since stopping a `System` does
-//! not wait for them; every actor has an arbiter, and so a thread, of its own, since a computing
-//! actor starves its neighbours; no timer runs in a computing actor, since it would fire late.
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
+    rc::Rc,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -14,30 +10,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, Addr, Arbiter, System};
-use graphs::{
-    address::Address, cluster::Machine, mesh::Mesh, model::ModelGraph, plan::Plan, share,
-};
+use actix::Addr;
+use graphs::{address::Address, cluster::Machine, model::ModelGraph, plan::Plan};
 use ops::{DType, Place, Tensor, optim::Optimizer};
 
 use crate::{
-    arena::Arenas,
-    board::Board,
-    brief::Brief,
+    board::Sight,
+    crew::Crew,
     error::RunError,
     feed::Feed,
-    init::Initial,
-    lanes::Lanes,
     loader::{Load, Loader},
     message::Message,
-    pace::Pace,
-    post::{Connect, Post},
+    processes::{Line, Processes, alike},
     rate::Rate,
     report::{Report, StepReport},
     snapshot::{self, Pieces, Snapshot},
     tally::Tally,
     trace::Recording,
-    worker::Worker,
 };
 
 /// Everything a cluster is started from.
@@ -73,10 +62,9 @@ pub struct Setup {
     pub machine: Option<Machine>,
 }
 
-/// Running actors.
+/// Running actors, in this process and in those that follow it.
 pub struct Cluster {
-    brief: Arc<Brief>,
-    post: Arc<Post>,
+    crew: Crew,
     loader: Addr<Loader>,
     reports: Receiver<Report>,
     rate: Rate,
@@ -91,9 +79,8 @@ pub struct Cluster {
     travels: bool,
     /// The step recorded last, until it is asked for.
     recording: Option<Recording>,
-    arbiters: Vec<Arbiter>,
-    /// Keeps actix's registry alive as long as the arbiters.
-    _system: actix::SystemRunner,
+    /// The processes that follow this one, and its line to them.
+    over: Option<(Rc<Processes>, Line)>,
 }
 
 impl Cluster {
@@ -103,72 +90,67 @@ impl Cluster {
     ///
     /// [`RunError::Weights`] if the tensors to start from do not fit the model.
     pub fn start(setup: Setup, feed: Box<dyn Feed>) -> Result<Self, RunError> {
-        let addresses = Address::all(&setup.plan.mesh);
-        let machine = setup.machine.clone();
-        let brief = Arc::new(Brief {
-            shares: share::shares(&setup.plan, &setup.graph),
-            hosted: share::hosted(&setup.plan, &setup.graph, &setup.optimizer),
-            bus: machine.as_ref().and_then(|it| it.host),
-            board: Board::new(addresses.len()),
-            arenas: Arenas::new(machine.as_ref().and_then(|it| it.device), &setup.plan.mesh),
-            pace: machine.as_ref().and_then(|it| Pace::new(it, &setup)),
-            plan: setup.plan,
-            graph: setup.graph,
-            optimizer: setup.optimizer,
-            dtype: setup.dtype,
-            audit: setup.audit,
-            places: setup.places,
-        });
-        let initial = Initial::new(&brief.graph, &brief.optimizer, setup.seed, &setup.tensors)?;
-        let system = System::new();
-        let mut arbiters = Vec::new();
-        let mut workers = Vec::new();
-        for address in addresses {
-            let worker = Worker::new(address, brief.clone(), &initial);
-            let arbiter = Arbiter::new();
-            let own = cores(address, &brief.plan.mesh);
-            workers.push(Worker::start_in_arbiter(&arbiter.handle(), |_| {
-                own.into_iter().for_each(kernels::cores::keep_to);
-                worker
-            }));
-            arbiters.push(arbiter);
-        }
-        let link = machine.as_ref().and_then(|it| it.link);
-        let travels = link.is_some() || brief.plan.policies.offloads().is_some();
-        let lanes = Lanes::start(machine.as_ref(), &brief, &mut arbiters);
+        Cluster::conduct(setup, feed, None)
+    }
+
+    /// As [`start`](Self::start), with actors only for the ranks of this process; the other
+    /// processes [`follow`](crate::processes::follow).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if another process has another plan or cannot go on.
+    ///
+    /// # Panics
+    ///
+    /// If there are more processes than ranks.
+    pub fn spread(
+        setup: Setup,
+        feed: Box<dyn Feed>,
+        processes: &Rc<Processes>,
+    ) -> Result<Self, RunError> {
+        Cluster::conduct(setup, feed, Some(processes))
+    }
+
+    fn conduct(
+        setup: Setup,
+        feed: Box<dyn Feed>,
+        processes: Option<&Rc<Processes>>,
+    ) -> Result<Self, RunError> {
+        let (rate, clip, patience) = (setup.rate.clone(), setup.clip, setup.patience);
+        let (step, tokens) = (setup.step, setup.tokens);
+        let has_link = setup.machine.as_ref().is_some_and(|it| it.link.is_some());
+        let travels = has_link || setup.plan.policies.offloads().is_some();
+        let over = processes.map(|all| (all.clone(), all.next_line()));
+        let alike = over.as_ref().map(|_| alike(&setup));
         let (conductor, reports) = mpsc::channel();
-        let queues = workers.iter().map(|worker| worker.clone().recipient()).collect();
-        let transport = lanes.transport(queues);
-        let post = Arc::new(Post::new(brief.plan.mesh, transport, conductor));
-        lanes.connect(&post);
-        workers.iter().for_each(|worker| worker.do_send(Connect(post.clone())));
+        let lines = over.as_ref().map(|(all, line)| (&**all, line.clone()));
+        let mut crew = Crew::start(setup, lines, Some(conductor))?;
+        if let (Some((all, line)), Some(alike)) = (&over, alike) {
+            all.host(line, &crew.brief, &crew.post);
+            all.gather(line, &alike, patience)?;
+        }
         let position = feed.position();
-        let loader = Loader::new(brief.clone(), post.clone(), feed);
-        let arbiter = Arbiter::new();
-        let loader = Loader::start_in_arbiter(&arbiter.handle(), |_| loader);
-        arbiters.push(arbiter);
+        let loader = crew.start_loader(feed);
         Ok(Cluster {
-            brief,
-            post,
+            crew,
             loader,
             reports,
-            rate: setup.rate,
-            clip: setup.clip,
-            step: setup.step,
-            tokens: setup.tokens,
+            rate,
+            clip,
+            step,
+            tokens,
             position,
-            patience: setup.patience,
+            patience,
             records: false,
             travels,
             recording: None,
-            arbiters,
-            _system: system,
+            over,
         })
     }
 
     /// The model that is being trained.
     pub fn graph(&self) -> &ModelGraph {
-        &self.brief.graph
+        &self.crew.brief.graph
     }
 
     /// Steps done since the start of training.
@@ -198,16 +180,20 @@ impl Cluster {
     /// The first failure of any actor; the cluster is of no more use then.
     pub fn step(&mut self) -> Result<StepReport, RunError> {
         let begin = Instant::now();
-        self.tokens += self.brief.plan.batch.tokens() as u64;
+        self.tokens += self.crew.brief.plan.batch.tokens() as u64;
         self.step += 1;
         self.loader.do_send(Load);
         let keeps = std::mem::take(&mut self.records);
         let records = keeps || self.travels;
         if records {
             self.tell_all(&Message::Record { since: begin });
+            if let Some((all, _)) = &self.over {
+                // Their answers come when everybody there has the message, too.
+                all.ask()?;
+            }
         }
         self.tell_all(&Message::Step);
-        let mut tally = Tally::new(&self.brief, self.step);
+        let mut tally = Tally::new(&self.crew.brief, self.step);
         while !tally.is_complete() {
             match self.receive()? {
                 Report::Loaded { position } => {
@@ -235,7 +221,7 @@ impl Cluster {
         }
         let mut report = tally.report(self.step, self.tokens, lr, begin.elapsed());
         let recording = Recording { step: self.step, actors };
-        report.overlap = self.travels.then(|| recording.overlap(&self.brief.plan));
+        report.overlap = self.travels.then(|| recording.overlap(&self.crew.brief.plan));
         if keeps {
             self.recording = Some(recording);
         }
@@ -255,23 +241,24 @@ impl Cluster {
                 all.extend(pieces);
             }
         }
-        let tensors = snapshot::joined(&self.brief.graph, all);
+        let tensors = snapshot::joined(&self.crew.brief.graph, all);
         Ok(Snapshot { tensors, feed: self.position.clone() })
     }
 
     fn actors(&self) -> usize {
-        2 * self.brief.plan.mesh.ranks()
+        2 * self.crew.brief.plan.mesh.ranks()
     }
 
     fn tell_all(&self, message: &Message) {
-        for address in Address::all(&self.brief.plan.mesh) {
-            self.post.send(address, message.clone());
+        for address in Address::all(&self.crew.brief.plan.mesh) {
+            self.crew.post.send(address, message.clone());
         }
     }
 
     /// Waits for the next report; the watchdog is the patience of this wait.
     fn receive(&self) -> Result<Report, RunError> {
-        let mut moves = self.brief.board.moves();
+        // Looking at other processes takes time, so there the first wait only shows how they are.
+        let mut moves = self.over.is_none().then(|| self.crew.brief.sight().moves);
         loop {
             match self.reports.recv_timeout(self.patience) {
                 Ok(Report::Failed { actor, action, cause, is_full: false }) => {
@@ -287,38 +274,31 @@ impl Cluster {
                 Ok(report) => return Ok(report),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the cluster holds a sender"),
                 Err(RecvTimeoutError::Timeout) => {
-                    let now = self.brief.board.moves();
-                    if now == moves && !self.brief.board.anyone_works() {
-                        return Err(self.stuck());
+                    let sight = self.sight()?;
+                    if moves == Some(sight.moves) && !sight.is_working {
+                        let story = sight.story.join("\n");
+                        return Err(RunError::Stuck { seconds: self.patience.as_secs(), story });
                     }
-                    moves = now;
+                    moves = Some(sight.moves);
                 }
             }
         }
     }
 
-    fn stuck(&self) -> RunError {
-        let story = self.brief.board.story(&Address::all(&self.brief.plan.mesh));
-        RunError::Stuck { seconds: self.patience.as_secs(), story }
+    /// What all actors are doing, here and elsewhere.
+    fn sight(&self) -> Result<Sight, RunError> {
+        let mut sight = self.crew.brief.sight();
+        if let Some((all, _)) = &self.over {
+            all.ask()?.into_iter().for_each(|far| sight.add(far));
+        }
+        Ok(sight)
     }
-}
-
-/// The cores of an actor's rank, an equal share each; `None` if there are fewer cores than ranks,
-/// and the system had better decide.
-///
-/// The two actors of a rank work in turns, so they share its cores and what its caches hold.
-fn cores(address: Address, mesh: &Mesh) -> Option<Range<usize>> {
-    let (rank, ranks) = (address.index(mesh) / 2, mesh.ranks());
-    let each = std::thread::available_parallelism().map_or(1, usize::from) / ranks;
-    (0 < each && 1 < ranks).then(|| rank * each..(rank + 1) * each)
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for arbiter in self.arbiters.drain(..) {
-            arbiter.stop();
-            // An arbiter whose thread panicked has been reported already.
-            let _ = arbiter.join();
+        if let Some((all, line)) = &self.over {
+            all.end(line);
         }
     }
 }

@@ -54,6 +54,30 @@ pub enum RunError {
         /// One line for each waiting actor.
         story: String,
     },
+    /// Another process of the run does not answer.
+    #[error("process {process} does not answer any more")]
+    Lost {
+        /// Its number.
+        process: usize,
+    },
+    /// Another process of the run was not started from the same.
+    #[error("process {process}: {cause}")]
+    Unlike {
+        /// Its number.
+        process: usize,
+        /// What is not the same.
+        cause: String,
+    },
+    /// Another process of the run cannot begin its part.
+    #[error("process {process}: {text}")]
+    Refused {
+        /// Its number.
+        process: usize,
+        /// Exit code that it would have had alone.
+        code: u8,
+        /// Why, in its words.
+        text: String,
+    },
     /// A loss or gradient is not a number.
     #[error("step {step}: {what} is not finite")]
     NotFinite {

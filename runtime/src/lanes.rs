@@ -26,7 +26,7 @@ use crate::{
     brief::Brief,
     flights::FlightKey,
     message::Message,
-    post::{Connect, Post, Transport},
+    post::{Connect, Here, Post},
     worker::failure,
 };
 
@@ -125,7 +125,7 @@ fn wait_until(then: Instant) {
     }
 }
 
-/// The lanes of all ranks, in the order of ranks.
+/// The lanes of the ranks of a process, in their order.
 #[derive(Default)]
 pub(crate) struct Lanes {
     carriers: Vec<Addr<Carrier>>,
@@ -134,16 +134,17 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the lanes that a plan needs, each on a thread of its own.
+    /// Starts the lanes that so many ranks of a plan need, each on a thread of its own.
     pub(crate) fn start(
         machine: Option<&Machine>,
         brief: &Arc<Brief>,
+        ranks: usize,
         arbiters: &mut Vec<Arbiter>,
     ) -> Self {
         let mut lanes = Lanes::default();
         let plan = &brief.plan;
         let is_apart = brief.places.windows(2).any(|two| !two[0].is(&two[1]));
-        for _ in 0..plan.mesh.ranks() {
+        for _ in 0..ranks {
             if let Some(link) = machine.and_then(|it| it.link) {
                 let arbiter = Arbiter::new();
                 let start = move |_: &mut Context<Carrier>| Carrier::new(link);
@@ -170,13 +171,13 @@ impl Lanes {
         lanes
     }
 
-    /// How messages travel, through the queues of the compute actors and these lanes.
-    pub(crate) fn transport(&self, workers: Vec<actix::Recipient<Message>>) -> Transport {
+    /// The queues of these lanes.
+    pub(crate) fn here(&self) -> Here {
         let carriers = self.carriers.iter().map(|lane| lane.clone().recipient());
         let couriers = self.couriers.iter().map(|lane| lane.clone().recipient());
         let carriers = carriers.chain(couriers).collect();
         let copiers = self.copiers.iter().map(|lane| lane.clone().recipient()).collect();
-        Transport::Local { workers, carriers, copiers }
+        Here { first: 0, workers: Vec::new(), carriers, copiers }
     }
 
     /// Tells the lanes everybody's address.

@@ -1,9 +1,9 @@
 //! Runs a plan: actors, mailboxes, credits, the optimizer phase, checkpoints, sampling.
 //!
-//! Reading order: [`cluster`] starts the actors and drives steps; `worker` is the actor that
+//! Reading order: [`cluster`] drives steps of the actors that `crew` starts; `worker` is the actor that
 //! computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
 //! microbatches under way, `phase` the optimizer phase, [`snapshot`] what a run leaves; `loader`,
-//! [`saver`] and [`metrics`] are the actors beside them. The runtime knows no job file and no
+//! [`saver`] and [`metrics`] are the actors beside them; [`processes`] joins several processes. The runtime knows no job file and no
 //! schedule by name: only plans.
 
 mod arena;
@@ -13,6 +13,7 @@ mod cargo;
 pub mod checkpoint;
 pub mod cluster;
 mod copies;
+mod crew;
 mod digest;
 pub mod error;
 pub mod feed;
@@ -29,6 +30,7 @@ mod moments;
 mod pace;
 mod phase;
 mod post;
+pub mod processes;
 mod program;
 pub mod rate;
 pub mod report;

@@ -1,10 +1,12 @@
 //! `run` and `resume`: train a job from its beginning, or go on from its newest checkpoint.
 
+mod follower;
 mod phases;
 
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Cluster, Inference, checkpoint::State};
+use runtime::{Cluster, Inference, Setup, checkpoint::State, processes::Processes};
 use serde_json::json;
 
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
     },
 };
 
-use self::phases::{Ready, Told, Trained};
+use self::phases::{Lowered, Ready, Told, Trained};
 
 /// What the sample at the end of a run begins with.
 const PROMPT: &str = "pub fn";
@@ -51,6 +53,15 @@ pub struct Options {
     pub trace: Option<Tracing>,
     /// Begin even if the plan holds more than its devices do.
     pub force: bool,
+    /// The processes that the run goes over, if there are several.
+    pub processes: Option<Rc<Processes>>,
+}
+
+impl Options {
+    /// The processes that this one follows, if it does not conduct.
+    fn followed(&self) -> Option<&Processes> {
+        self.processes.as_deref().filter(|processes| !processes.conducts())
+    }
 }
 
 /// Which steps are recorded, and where.
@@ -76,11 +87,20 @@ struct Run<'a> {
 ///
 /// A [`Failure`] with the exit code of its cause.
 pub fn run(job: &Job, text: &str, options: &Options) -> Result<u8, Failure> {
+    let job = &placed(job, options)?;
+    if let Some(processes) = options.followed() {
+        return follower::follow(job, None, options, processes);
+    }
     let dir = match &options.dir {
         Some(dir) => folder::create(dir, false)?,
         None => folder::create(&wanted(job), true)?,
     };
     Run { job, text, dir, options }.start(None)
+}
+
+/// The job with its ranks where the run lets them compute.
+fn placed(job: &Job, options: &Options) -> Result<Job, Failure> {
+    if options.processes.is_some() { device::on_processors(job) } else { Ok(job.clone()) }
 }
 
 /// The folder that a job names for its run.
@@ -108,7 +128,11 @@ pub fn resume(dir: &Path, options: &Options) -> Result<u8, Failure> {
     };
     let job =
         crate::load_resolved(&text).map_err(|_| folder::FolderError::Job(dir.join("job.ron")))?;
-    Run { job: &job, text: &text, dir, options }.start(state)
+    let job = &placed(&job, options)?;
+    if let Some(processes) = options.followed() {
+        return follower::follow(job, state, options, processes);
+    }
+    Run { job, text: &text, dir, options }.start(state)
 }
 
 fn parent(step: &Path) -> PathBuf {
@@ -118,13 +142,14 @@ fn parent(step: &Path) -> PathBuf {
 impl Run<'_> {
     /// Trains phase after phase, each from what the one before left in memory.
     fn start(&self, state: Option<State>) -> Result<u8, Failure> {
-        let data = self.options.data.as_ref();
-        let (ready, tokenizer) = phases::ready(self.job, data, self.options.force)?;
+        let Options { data, force, processes, .. } = self.options;
+        let lowered = phases::lowered(self.job, *force, processes.as_deref())?;
+        let (ready, tokenizer) = phases::ready(lowered, data.as_ref())?;
         // Written once nothing but training is left to fail: a folder with a job is taken.
         folder::put(&self.dir.join("job.ron"), self.text)?;
         folder::put(&self.dir.join("tokenizer.json"), &json_of(&tokenizer)?)?;
-        self.introduce(&ready[0].network);
-        let interrupted = stop_on_interrupt();
+        self.introduce(&ready[0].lowered.network);
+        let interrupted = stop_on_interrupt(true);
         let trained = self.train(ready, state, &interrupted)?;
         let dtype = self.job.precision.dtype();
         let tensors = &trained.outcome.state.tensors;
@@ -149,7 +174,10 @@ impl Run<'_> {
                 trained.outcome.interrupted = true;
                 break;
             }
-            let Outcome { mut losses, state, .. } = trained.outcome;
+            let Outcome { mut losses, state, saved, .. } = trained.outcome;
+            if let (Some(processes), Some(saved)) = (&self.options.processes, &saved) {
+                processes.go_on(saved);
+            }
             trained = self.phase(next, Some(state), interrupted)?;
             losses.append(&mut trained.outcome.losses);
             trained.outcome.losses = losses;
@@ -169,19 +197,32 @@ impl Run<'_> {
             ready.read_on(state)?;
         }
         let orders = self.orders(&ready);
-        let Ready { phase, network, plan, text, unigram, .. } = ready;
+        let Ready { lowered, text, unigram, .. } = ready;
+        let Lowered { phase, network, plan } = lowered;
         let decoder = network.decoder.clone();
         let setup = prepare::setup(&phase, network, plan, state)?;
         if !self.options.quiet {
-            eprintln!("on     {}", device::told(&setup.places));
+            eprintln!("on     {}", self.told(&setup));
         }
-        let mut cluster = Cluster::start(setup, Box::new(text))?;
+        let mut cluster = match &self.options.processes {
+            None => Cluster::start(setup, Box::new(text))?,
+            Some(processes) => Cluster::spread(setup, Box::new(text), processes)?,
+        };
         let graph = cluster.graph().clone();
         let outcome = train(&mut cluster, &orders, interrupted)?;
         Ok(Trained { phase, graph, decoder, outcome, unigram })
     }
 
+    /// Where the ranks compute.
+    fn told(&self, setup: &Setup) -> String {
+        match &self.options.processes {
+            None => device::told(&setup.places),
+            Some(all) => format!("the processors of {} processes", all.count()),
+        }
+    }
+
     fn orders(&self, ready: &Ready) -> Orders {
+        let Lowered { phase, plan, .. } = &ready.lowered;
         let every = |every| match every {
             JobEvery::Steps(steps) => Every::Steps(steps),
             JobEvery::Seconds(seconds) => Every::Time(Duration::from_secs(seconds)),
@@ -196,12 +237,10 @@ impl Run<'_> {
         let trace = self.options.trace.clone();
         Orders {
             stop: match self.job.stop {
-                Some(JobStop::Tokens(tokens)) if ready.phase.name.is_none() => {
-                    Stop::Tokens(tokens.0)
-                }
-                _ => Stop::Steps(ready.phase.end.min(self.job.steps())),
+                Some(JobStop::Tokens(tokens)) if phase.name.is_none() => Stop::Tokens(tokens.0),
+                _ => Stop::Steps(phase.end.min(self.job.steps())),
             },
-            phase: ready.phase.name.clone(),
+            phase: phase.name.clone(),
             checkpoints: Some(checkpoints),
             metrics: named.filter(|path| *path != own).chain([own.clone()]).collect(),
             job: self.text.to_string(),
@@ -210,7 +249,7 @@ impl Run<'_> {
                 dir,
                 steps,
                 name: self.job.name.clone(),
-                plan: ready.plan.clone(),
+                plan: plan.clone(),
             }),
         }
     }
@@ -238,7 +277,8 @@ impl Run<'_> {
         if self.options.quiet {
             return;
         }
-        let Ready { phase, plan, text, unigram, .. } = ready;
+        let Ready { lowered, text, unigram, .. } = ready;
+        let Lowered { phase, plan, .. } = lowered;
         let (mesh, batch) = (&plan.mesh, &plan.batch);
         let named = phase.job.plan_name().map_or_else(String::new, |name| format!(" `{name}`"));
         if let Some(name) = &phase.name {
@@ -368,15 +408,18 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// A flag that the first interrupt sets; the second ends the process at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
+/// A flag that the first interrupt sets; the second ends the process at once. A process that does
+/// not conduct says nothing: it ends when the conductor does.
+fn stop_on_interrupt(conducts: bool) -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
     let installed = ctrlc::set_handler(move || {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\nstopping after this step; once more to stop now");
+        if conducts {
+            eprintln!("\nstopping after this step; once more to stop now");
+        }
     });
     if let Err(error) = installed {
         eprintln!("warning: an interrupt will not be graceful: {error}");

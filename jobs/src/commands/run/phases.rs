@@ -3,7 +3,11 @@
 use std::{fmt, path::PathBuf};
 
 use graphs::{Decoder, ModelGraph, Plan};
-use runtime::{Feed, RunError, checkpoint::State};
+use runtime::{
+    Feed, RunError,
+    checkpoint::State,
+    processes::{Processes, Spread},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,16 +22,33 @@ use crate::{
     train::Outcome,
 };
 
-/// A phase that is ready to be trained.
-pub(super) struct Ready {
+/// A phase with its model and plan.
+pub(super) struct Lowered {
     pub phase: Phase,
     pub network: Network,
     pub plan: Plan,
+}
+
+/// A phase that is ready to be trained.
+pub(super) struct Ready {
+    pub lowered: Lowered,
     pub text: Mix,
     /// Loss of a model that knows only how frequent the words of its text are.
     pub unigram: f64,
     /// Whether its sequences are longer or shorter than those of the phase before.
     is_cut_anew: bool,
+}
+
+impl AsRef<Phase> for Lowered {
+    fn as_ref(&self) -> &Phase {
+        &self.phase
+    }
+}
+
+impl AsRef<Phase> for Ready {
+    fn as_ref(&self) -> &Phase {
+        &self.lowered.phase
+    }
 }
 
 /// A phase that has been trained, or as much of it as was wanted.
@@ -47,53 +68,85 @@ pub(super) struct Told {
     pub last: (u64, f64),
 }
 
-/// Makes all phases of a job ready, so that none fails after another has been trained.
+/// Lowers all phases of a job, and asks whether what this process holds of them fits.
 ///
 /// With `force`, a plan may hold more than its devices do; the run ends when it does.
-pub(super) fn ready(
+pub(super) fn lowered(
     job: &Job,
-    data: Option<&PathBuf>,
     force: bool,
-) -> Result<(Vec<Ready>, Tokenizer), Failure> {
-    let phases = job.phases();
+    processes: Option<&Processes>,
+) -> Result<Vec<Lowered>, Failure> {
     let mut lowered = Vec::new();
-    for (number, phase) in phases.iter().enumerate() {
+    for (number, phase) in job.phases().into_iter().enumerate() {
         // Only the first phase can begin with weights that are read from a folder.
         let network = if number == 0 { prepare::network } else { prepare::shape };
         let network = network(&phase.job)?;
         let plan = prepare::plan(&phase.job, &network.graph, None, None)?;
-        device::fits(&phase.job, &network.graph, &plan)?;
+        let fits = match processes {
+            None => device::fits(&phase.job, &network.graph, &plan),
+            Some(processes) => fits_processes(processes, &phase.job, &network.graph, &plan),
+        };
+        fits.map_err(|failure| failure.in_phase(phase.name.as_deref()))?;
         if !force {
             let fits = memory::fits_devices(&phase.job, &network.graph, &plan);
             fits.map_err(|failure| failure.in_phase(phase.name.as_deref()))?;
         }
-        lowered.push((network, plan));
+        lowered.push(Lowered { phase, network, plan });
     }
-    let (graph, cache) = (&lowered[0].0.graph, folder::cache());
-    let jobs = phases.iter().map(|phase| &phase.job);
+    Ok(lowered)
+}
+
+/// Whether there is a rank for every process, and memory for those of this one.
+fn fits_processes(
+    processes: &Processes,
+    job: &Job,
+    graph: &ModelGraph,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let (ranks, count) = (plan.mesh.ranks(), processes.count());
+    let spread = Spread::new(ranks, count).ok_or_else(|| {
+        let plural = if ranks == 1 { "rank" } else { "ranks" };
+        Failure::usage(format!(
+            "the plan has {ranks} {plural} for {count} processes; start no more than it has ranks"
+        ))
+    })?;
+    let own = spread.ranks(processes.number());
+    let what = format!("training ranks {own:?} of this model");
+    memory::fits(memory::of_ranks(graph, plan, job, own), &what)
+}
+
+/// Makes all phases of a job ready, so that none fails after another has been trained.
+pub(super) fn ready(
+    lowered: Vec<Lowered>,
+    data: Option<&PathBuf>,
+) -> Result<(Vec<Ready>, Tokenizer), Failure> {
+    let (graph, cache) = (&lowered[0].network.graph, folder::cache());
+    let jobs = lowered.iter().map(|it| &it.phase.job);
     let (texts, tokenizer) = prepare::texts(jobs, graph, data, &cache)?;
     let vocab = prepare::vocabulary(graph);
     let mut ready: Vec<Ready> = Vec::new();
-    for ((phase, (network, plan)), mut text) in phases.into_iter().zip(lowered).zip(texts) {
+    for (lowered, mut text) in lowered.into_iter().zip(texts) {
         let unigram = text.unigram_nats(vocab).map_err(PrepareError::from)?;
-        let context = plan.batch.context;
-        let is_cut_anew = ready.last().is_some_and(|it| it.plan.batch.context != context);
-        ready.push(Ready { phase, network, plan, text, unigram, is_cut_anew });
+        let context = lowered.plan.batch.context;
+        let is_other = |it: &Ready| it.lowered.plan.batch.context != context;
+        let is_cut_anew = ready.last().is_some_and(is_other);
+        ready.push(Ready { lowered, text, unigram, is_cut_anew });
     }
     Ok((ready, tokenizer))
 }
 
 /// The phases of a run of so many steps that are left when some are done; at least its last one.
-pub(super) fn left(ready: Vec<Ready>, done: u64, steps: u64) -> impl Iterator<Item = Ready> {
-    let last = ready.iter().rposition(|it| it.phase.begin < steps).unwrap_or(0);
-    let first = ready.iter().position(|it| done < it.phase.end).unwrap_or(last).min(last);
-    ready.into_iter().take(last + 1).skip(first)
+pub(super) fn left<P: AsRef<Phase>>(all: Vec<P>, done: u64, steps: u64) -> impl Iterator<Item = P> {
+    let last = all.iter().rposition(|it| it.as_ref().begin < steps).unwrap_or(0);
+    let first = all.iter().position(|it| done < it.as_ref().end).unwrap_or(last).min(last);
+    all.into_iter().take(last + 1).skip(first)
 }
 
 impl Ready {
     /// Lets the text go on where the run stood: in this phase, or at the end of the one before.
     pub fn read_on(&mut self, state: &State) -> Result<(), RunError> {
-        let is_border = 0 < self.phase.begin && state.step == self.phase.begin;
+        let begin = self.lowered.phase.begin;
+        let is_border = 0 < begin && state.step == begin;
         let went_on = match is_border {
             true => self.text.follow(&state.feed, self.is_cut_anew),
             false => self.text.seek(&state.feed),

@@ -57,20 +57,62 @@ fn below(sources: &Path, lock: &str, bytes: u64) -> Result<Vec<Entry>, DataError
 /// Crates that are bindings by another name, with the one that loads them.
 const BINDINGS: [&str; 2] = ["cudarc", "libloading"];
 
-/// `name-version` of every crate of a lock file, but for bindings, which programs write.
+/// What only this crate brings lies in a registry where somebody has built with it, and nowhere
+/// else: text that came and went with an optional part would not be the same text.
+const OPTIONAL: &str = "mpi";
+
+/// A crate of a lock file.
+#[derive(Default)]
+struct Locked<'l> {
+    name: &'l str,
+    version: &'l str,
+    /// Whether it comes from a registry, and is none of ours.
+    is_foreign: bool,
+    /// Names of what it needs, with the version where the lock has several.
+    needs: Vec<&'l str>,
+}
+
+/// `name-version` of every crate of a lock file that is needed without [`OPTIONAL`], but for
+/// bindings, which programs write.
 fn crates(lock: &str) -> BTreeSet<String> {
-    let quoted = |line: &str, key: &str| -> Option<String> {
-        Some(line.strip_prefix(key)?.trim_matches('"').to_string())
-    };
-    let lines: Vec<&str> = lock.lines().collect();
-    let pairs = lines.windows(2).filter_map(|pair| {
-        let name = quoted(pair[0], "name = ")?;
-        if name.ends_with("-sys") || BINDINGS.contains(&name.as_str()) {
-            return None;
+    let all = parsed(lock);
+    let mut left: Vec<&Locked<'_>> = all.iter().filter(|it| !it.is_foreign).collect();
+    let mut found = BTreeSet::new();
+    while let Some(one) = left.pop() {
+        if one.name == OPTIONAL || !found.insert((one.name, one.version)) {
+            continue;
         }
-        Some(format!("{name}-{}", quoted(pair[1], "version = ")?))
-    });
-    pairs.collect()
+        let is_needed = |it: &&Locked<'_>| {
+            one.needs.iter().any(|need| match need.split_once(' ') {
+                Some(exact) => exact == (it.name, it.version),
+                None => *need == it.name,
+            })
+        };
+        left.extend(all.iter().filter(is_needed));
+    }
+    let is_written = |name: &str| !name.ends_with("-sys") && !BINDINGS.contains(&name);
+    let written = found.into_iter().filter(|(name, _)| is_written(name));
+    written.map(|(name, version)| format!("{name}-{version}")).collect()
+}
+
+/// The crates of a lock file, in its order.
+fn parsed(lock: &str) -> Vec<Locked<'_>> {
+    let one = |text| {
+        let mut locked = Locked::default();
+        for line in str::lines(text) {
+            match line.split_once(" = ") {
+                Some(("name", name)) => locked.name = name.trim_matches('"'),
+                Some(("version", version)) => locked.version = version.trim_matches('"'),
+                Some(("source", _)) => locked.is_foreign = true,
+                Some(_) => {}
+                None => locked
+                    .needs
+                    .extend(line.strip_prefix(" \"").and_then(|it| it.strip_suffix("\","))),
+            }
+        }
+        locked
+    };
+    lock.split("[[package]]").skip(1).map(one).collect()
 }
 
 /// Adds the `.rs` files below a folder, named from the crate on.
@@ -140,5 +182,22 @@ mod tests {
         let names = crates(LOCK);
         assert!(names.iter().any(|name| name.starts_with("serde-1.")));
         assert!(names.iter().all(|name| !name.contains("-sys-")));
+    }
+
+    #[test]
+    fn what_only_an_optional_part_brings_is_no_text() {
+        let with = "[[package]]\nname = \"own\"\nversion = \"1.0.0\"\n\
+                    dependencies = [\n \"a 1.0.0\",\n \"mpi\",\n]\n\n\
+                    [[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"r\"\n\n\
+                    [[package]]\nname = \"a\"\nversion = \"2.0.0\"\nsource = \"r\"\n\n\
+                    [[package]]\nname = \"mpi\"\nversion = \"0.8.2\"\nsource = \"r\"\n\
+                    dependencies = [\n \"a 2.0.0\",\n \"b\",\n]\n\n\
+                    [[package]]\nname = \"b\"\nversion = \"0.2.0\"\nsource = \"r\"\n";
+        let expected = ["a-1.0.0", "own-1.0.0"].map(String::from);
+        assert_eq!(crates(with), expected.into_iter().collect());
+        let own = crates(LOCK);
+        assert!(LOCK.contains("\"bindgen\"") && !own.contains("bindgen-0.72.1"));
+        assert!(own.iter().any(|name| name.starts_with("itertools-0.14")));
+        assert!(!own.contains("itertools-0.13.0") && !own.contains("mpi-0.8.2"));
     }
 }
