@@ -14,6 +14,7 @@ mod pages;
 mod parity;
 mod phases;
 mod policies;
+mod processes;
 mod reference;
 mod resume;
 mod sampled;

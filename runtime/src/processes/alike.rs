@@ -62,9 +62,9 @@ pub(super) fn compare(
             "it multiplies with {other}, process 0 with {own}, which have other bits; \
              `TROUPE_ISA` makes them alike"
         ),
-        Some(((name, _), _)) => format!(
-            "its {name} is not that of process 0; all need the same program and the same files"
-        ),
+        Some(((name, _), _)) => {
+            format!("not the {name} of process 0; all need the same program and the same files")
+        }
         None => "its program is not that of process 0".into(),
     };
     Err(RunError::Unlike { process, cause })
@@ -86,7 +86,7 @@ mod tests {
         let text = told(&one("wide"), &other);
         assert!(text.contains("process 1") && text.contains("TROUPE_ISA"), "{text}");
         other[2].1 = "b".into();
-        assert!(told(&one("dot"), &other).contains("its plan is not"));
+        assert!(told(&one("dot"), &other).contains("not the plan of"));
         assert!(told(&one("dot"), &other[..2]).contains("its program"));
     }
 
