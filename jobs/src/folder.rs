@@ -88,13 +88,15 @@ pub fn create(dir: &Path, may_move: bool) -> Result<PathBuf, FolderError> {
     Ok(path)
 }
 
-/// Writes a small text file.
+/// Writes a small text file, which nobody sees before it is whole.
 ///
 /// # Errors
 ///
 /// [`FolderError::File`].
 pub fn put(path: &Path, text: &str) -> Result<(), FolderError> {
-    fs::write(path, text).map_err(cannot("write", path))
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text).map_err(cannot("write", &partial))?;
+    fs::rename(&partial, path).map_err(cannot("write", path))
 }
 
 fn cannot<'a>(

@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::Barrier, thread, time::Instant};
 use kernels::{
     cuda::{self, Arena, Compiler, Device, DeviceError, Found, Library, Pinned, Stream, Streams},
     gemm::isa::Isa,
-    reduce,
+    mpi, reduce,
 };
 use serde_json::json;
 
@@ -20,6 +20,10 @@ const ROUNDS: usize = 5;
 /// Bytes that a GPU copies when its rates are measured.
 const COPIED: usize = 64 << 20;
 
+/// What is said of a build without MPI.
+const NO_MPI: &str = "not in this build; `cargo build --release --features mpi` lets runs go over \
+                      several processes";
+
 /// What was found.
 struct Findings {
     cores: usize,
@@ -32,6 +36,8 @@ struct Findings {
     /// What the first GPU copies, or why it cannot be used.
     copies: Result<Copies, DeviceError>,
     libraries: Vec<Library>,
+    /// The MPI that this program was built with, if any.
+    mpi: Option<String>,
 }
 
 /// Bytes a second that a GPU copies.
@@ -65,6 +71,7 @@ impl Findings {
             gpus: cuda::probe(),
             copies: Copies::of_the_first_gpu(),
             libraries: cuda::libraries().to_vec(),
+            mpi: mpi::library(),
         }
     }
 
@@ -96,6 +103,8 @@ impl Findings {
             };
             line(&mut text, name, &what);
         }
+        let mpi = self.mpi.as_ref().map(|name| format!("{name}, joins processes of a run"));
+        line(&mut text, "MPI", mpi.as_deref().unwrap_or(NO_MPI));
         line(&mut text, "jobs run", &self.place());
         text
     }
@@ -140,6 +149,7 @@ impl Findings {
                 json!({ "within": copies.within, "to": copies.up, "from": copies.down })
             }),
             "gpu_error": self.gpus.as_ref().err().map(DeviceError::to_string),
+            "mpi": self.mpi,
             "libraries": self.libraries.iter().map(library).collect::<Vec<_>>(),
         })
     }
@@ -229,6 +239,7 @@ mod tests {
             copies: gpus.clone().map(|_| Copies { within: 2.8e12, up: 55e9, down: 54.5e9 }),
             gpus,
             libraries: vec![nvrtc],
+            mpi: None,
         }
     }
 
@@ -241,11 +252,16 @@ bandwidth  11.2 GB/s by one core, 18.0 GB/s by all, read and written
 products   with dot; TROUPE_ISA can be avx512, portable, too
 GPU        no NVIDIA driver: libcuda.so.1 was not found; install the driver, or run on the CPU
 NVRTC      missing
+MPI        not there
 jobs run   on the CPU
 ";
         let said = format!("{missing}; it compiles our kernels for the device");
-        let expected = expected.replace("missing", &said);
-        assert_eq!(findings(Err(DeviceError::NoDriver), Err(missing)).text(), expected);
+        let expected = expected.replace("missing", &said).replace("not there", NO_MPI);
+        let mut findings = findings(Err(DeviceError::NoDriver), Err(missing));
+        assert_eq!(findings.text(), expected);
+        findings.mpi = Some("Open MPI v4.1.4".into());
+        let line = "MPI        Open MPI v4.1.4, joins processes of a run\n";
+        assert!(findings.text().contains(line), "{}", findings.text());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `run` and `resume`: train a job from its beginning, or go on from its newest checkpoint.
 
 mod follower;
+mod introduction;
 mod phases;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Cluster, Inference, Setup, checkpoint::State, processes::Processes};
+use runtime::{Cluster, Inference, checkpoint::State, processes::Processes};
 use serde_json::json;
 
 use crate::{
@@ -24,13 +25,10 @@ use crate::{
     exit::{Failure, INTERRUPTED},
     folder, huggingface,
     job::{Export, Job, Metrics, Stop as JobStop},
-    prepare::{self, Network},
+    prepare,
     quantity::Every as JobEvery,
     train::{Checkpoints, Every, Orders, Outcome, Stop, Trace, train},
-    view::{
-        plot::{Curve, Plot},
-        progress::grouped,
-    },
+    view::plot::{Curve, Plot},
 };
 
 use self::phases::{Lowered, Ready, Told, Trained};
@@ -213,14 +211,6 @@ impl Run<'_> {
         Ok(Trained { phase, graph, decoder, outcome, unigram })
     }
 
-    /// Where the ranks compute.
-    fn told(&self, setup: &Setup) -> String {
-        match &self.options.processes {
-            None => device::told(&setup.places),
-            Some(all) => format!("the processors of {} processes", all.count()),
-        }
-    }
-
     fn orders(&self, ready: &Ready) -> Orders {
         let Lowered { phase, plan, .. } = &ready.lowered;
         let every = |every| match every {
@@ -260,49 +250,6 @@ impl Run<'_> {
             Ok(rest) => self.dir.join(rest),
             Err(_) => path.to_path_buf(),
         }
-    }
-
-    /// Says what is about to be trained.
-    fn introduce(&self, network: &Network) {
-        if self.options.quiet {
-            return;
-        }
-        let elements = network.graph.parameters().iter().map(|p| p.elements());
-        eprintln!("job    {}, in {}", self.job.name, self.dir.display());
-        eprintln!("model  {} parameters", grouped(elements.sum::<usize>() as u64));
-    }
-
-    /// Says on what a phase is about to be trained, and how it is spread.
-    fn introduce_phase(&self, ready: &Ready) {
-        if self.options.quiet {
-            return;
-        }
-        let Ready { lowered, text, unigram, .. } = ready;
-        let Lowered { phase, plan, .. } = lowered;
-        let (mesh, batch) = (&plan.mesh, &plan.batch);
-        let named = phase.job.plan_name().map_or_else(String::new, |name| format!(" `{name}`"));
-        if let Some(name) = &phase.name {
-            eprintln!("phase  {name}: steps {} to {}", phase.begin + 1, phase.end);
-        }
-        eprintln!(
-            "plan{named}  {} stages x {} virtual, {} expert ranks, {} replicas: {} actors",
-            mesh.pp,
-            mesh.vpp,
-            mesh.ep,
-            mesh.dp,
-            2 * mesh.ranks(),
-        );
-        eprintln!(
-            "step   {} sequences of {} tokens, {} microbatches on each rank",
-            batch.sequences,
-            batch.context,
-            batch.microbatches(mesh.data_ranks()),
-        );
-        for (name, used) in text.used() {
-            eprintln!("text   {name}: {used}");
-        }
-        let tokens = grouped(text.tokens());
-        eprintln!("       {tokens} tokens; word frequencies alone give a loss of {unigram:.3}");
     }
 
     /// Writes the model as the last phase trained it, rotation and context included.

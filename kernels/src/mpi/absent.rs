@@ -53,7 +53,7 @@ impl World {
         match *self {}
     }
 
-    /// Pieces of messages that have left or arrived so far.
+    /// Pieces of parts that have left or arrived so far.
     pub fn moved(&self) -> u64 {
         match *self {}
     }

@@ -52,6 +52,7 @@ pub struct World {
 struct Sending {
     request: ffi::MPI_Request,
     bytes: Bytes,
+    is_piece: bool,
 }
 
 /// A message whose head is here.
@@ -121,15 +122,14 @@ impl World {
             ffi::MPI_Isend(from.cast(), count, kind, to as c_int, tag, all, &mut request);
             request
         };
-        self.sending.push(Sending { request, bytes });
+        self.sending.push(Sending { request, bytes, is_piece: tag == PIECE });
     }
 
     /// Goes on with all that is under way; returns the messages that are complete, those of one
     /// process in the order in which it sent them.
     pub fn go_on(&mut self) -> Vec<Received> {
-        let before = self.sending.len();
-        self.sending.retain_mut(|it| !is_done(&mut it.request));
-        self.moved += (before - self.sending.len()) as u64;
+        let left = self.sending.extract_if(.., |it| is_done(&mut it.request));
+        self.moved += left.filter(|it| it.is_piece).count() as u64;
         while let Some(found) = self.all.any_process().immediate_matched_probe_with_tag(HEAD) {
             self.open(found);
         }
@@ -145,7 +145,6 @@ impl World {
     fn open(&mut self, (message, status): (Message, Status)) {
         let from = status.source_rank();
         let (first, _) = (message, status).matched_receive_vec::<u8>();
-        self.moved += 1;
         let (lengths, head) = announced(&first);
         let mut parts: Vec<Part> = lengths.into_iter().map(Part::new).collect();
         let mut requests = Vec::new();
@@ -180,8 +179,8 @@ impl World {
         !self.sending.is_empty() || !self.arriving.is_empty()
     }
 
-    /// Pieces of messages that have left or arrived so far: two equal readings mean that nothing
-    /// moved between them.
+    /// Pieces of parts that have left or arrived so far: two equal readings mean that nothing but
+    /// heads moved between them.
     pub fn moved(&self) -> u64 {
         self.moved
     }
