@@ -18,6 +18,7 @@ use graphs::{
     mesh::Mesh,
     plan::{Instruction, Side},
 };
+use kernels::mpi::{Received, World};
 use runtime::{
     Cluster, Feed, FeedError, RunError, Setup,
     checkpoint::{State, latest},
@@ -201,7 +202,25 @@ fn what_cannot_go_over_processes_is_refused_by_one_voice() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert_eq!(text.matches(sentence).count(), 1, "{arguments:?}: {text}");
     }
-    assert!(!dir.exists(), "nothing began");
+    assert!(!dir.join("job.ron").exists(), "nothing began");
+}
+
+#[test]
+fn what_one_process_cannot_begin_is_told_by_the_first_with_its_exit_code() {
+    if !has_mpi() {
+        return;
+    }
+    let folder = Folder::new();
+    let dir = folder.path("run");
+    let arguments = ["run", JOB, "--dir", dir.to_str().unwrap(), "--quiet"];
+    let mut command = together(1, &troupe());
+    command.args(arguments).env("TROUPE_CACHE", folder.cache());
+    command.args([":", "-n", "1"]).arg(troupe()).args(["run", "tests/jobs/missing.ron"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let code = end(&mut child, Duration::from_secs(60));
+    let text = said(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("error: process 1: ") && text.contains("missing.ron"), "{text}");
 }
 
 #[test]
@@ -376,8 +395,13 @@ fn one_of_several() {
 
 /// How a step in several processes ends: the exit code, and what the conductor says.
 fn ended(count: usize, fault: &str) -> (Option<i32>, String) {
+    part(count, "processes::one_of_several", fault)
+}
+
+/// How a test that is part of another one ends, in several processes.
+fn part(count: usize, test: &str, fault: &str) -> (Option<i32>, String) {
     let mut command = together(count, &std::env::current_exe().unwrap());
-    command.args(["--exact", "processes::one_of_several", "--ignored", "--nocapture"]);
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
     command.env("FAULT", fault).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let code = end(&mut child, Duration::from_secs(120));
@@ -426,4 +450,55 @@ fn processes_that_differ_or_do_not_answer_are_told_by_number() {
     let (code, text) = ended(2, "silence");
     assert_eq!(code, Some(10), "{text}");
     assert!(text.contains("ended: process 1 does not answer any more"), "{text}");
+}
+
+/// Bytes of parts that all send to all at once: none, few, and more than a piece.
+const LENGTHS: [usize; 4] = [0, 5, 70 << 20, 1 << 16];
+
+/// A part of a message from one process to another, which no other pair has.
+fn content(from: usize, to: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251 + from * 31 + to * 17) as u8).collect()
+}
+
+/// What one process of [`large_messages_cross_without_waiting_for_each_other`] does.
+#[test]
+#[ignore = "started by another test, in several processes"]
+fn one_of_many_senders() {
+    match World::join() {
+        Ok(world) => exchange(world),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn exchange(mut world: World) {
+    let (own, count) = (world.rank(), world.size());
+    let others = || (0..count).filter(|other| *other != own);
+    for round in 0..2_u8 {
+        for to in others() {
+            let parts = LENGTHS.map(|len| content(own, to, len).into());
+            world.send(to, &[round], &parts);
+        }
+    }
+    let mut rounds = vec![0_u8; count];
+    while world.is_busy() || others().any(|from| rounds[from] < 2) {
+        for Received { from, head, parts } in world.go_on() {
+            assert_eq!(head, [rounds[from]], "the order of process {from}");
+            rounds[from] += 1;
+            assert_eq!(parts.len(), LENGTHS.len());
+            for (part, len) in parts.into_iter().zip(LENGTHS) {
+                assert!(part.into_bytes() == content(from, own, len), "{len} bytes of {from}");
+            }
+        }
+    }
+    println!("process {own} has all of {} others", count - 1);
+}
+
+#[test]
+fn large_messages_cross_without_waiting_for_each_other() {
+    if !has_mpi() {
+        return;
+    }
+    let (code, text) = part(3, "processes::one_of_many_senders", "none");
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.matches("has all of 2 others").count(), 3, "{text}");
 }

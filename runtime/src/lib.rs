@@ -1,10 +1,10 @@
 //! Runs a plan: actors, mailboxes, credits, the optimizer phase, checkpoints, sampling.
 //!
-//! Reading order: [`cluster`] drives steps of the actors that `crew` starts; `worker` is the actor that
-//! computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
+//! Reading order: [`cluster`] drives steps of the actors that `crew` starts; `worker` is the actor
+//! that computes, `program` how it runs instructions, `cargo` how tensors cross, `flights` the
 //! microbatches under way, `phase` the optimizer phase, [`snapshot`] what a run leaves; `loader`,
-//! [`saver`] and [`metrics`] are the actors beside them; [`processes`] joins several processes. The runtime knows no job file and no
-//! schedule by name: only plans.
+//! [`saver`] and [`metrics`] are the actors beside them; [`processes`] joins several processes. The
+//! runtime knows no job file and no schedule by name: only plans.
 
 mod arena;
 mod board;

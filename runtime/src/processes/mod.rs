@@ -197,7 +197,7 @@ impl Processes {
         self.order(Order::Close);
         let porter = self.porter.take();
         if let Some(porter) = porter {
-            // A panic there has been told where it happened.
+            // A panic there is silence to all who wait.
             let _ = porter.join();
         }
     }
