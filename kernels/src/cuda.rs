@@ -24,6 +24,7 @@ mod launch;
 pub mod nccl;
 pub mod newton_schulz;
 pub mod permute;
+mod pieces;
 mod probe;
 pub mod products;
 pub mod program;
@@ -41,6 +42,7 @@ pub use self::{
     error::DeviceError,
     gpu::{Gpu, Parked},
     launch::Float,
+    pieces::PIECES,
     probe::{Found, Library, libraries, probe},
     stream::{Event, Stream, Streams},
 };

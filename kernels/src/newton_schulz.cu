@@ -3,10 +3,14 @@
 // what stands in their outputs; see cuda/newton_schulz.rs.
 
 // x[i] = values[i] / (norm + 1e-7), rounded to the format of products; the square of the norm is
-// what `squares_join` wrote. All threads take the root for themselves.
+// what `squares_join` wrote, of one piece after the other. All threads take the root for themselves.
 //
-// Launch: any grid of blocks of at most 256; threads stride over groups of eight elements.
-KERNEL(256, over_norm, const float* values, const u64* words, Number* x, u64 count) {
+// Pieces: values, x. Launch: any grid of blocks of at most 256, pieces along y; threads stride over
+// groups of eight elements.
+KERNEL(256, over_norm, const __grid_constant__ Pieces<2> pieces, const u64* words, u64 count) {
+    const float* values = (const float*)pieces.at[0][blockIdx.y];
+    Number* x = (Number*)pieces.at[1][blockIdx.y];
+    words += 6 * blockIdx.y;
     double sum = 0.0;
     for (u32 i = 5; 0 < i; --i) sum = sum * 18446744073709551616.0 + (double)words[i - 1];
     // The words count units of 2^-149; an infinite norm leaves nothing.
@@ -23,9 +27,12 @@ KERNEL(256, over_norm, const float* values, const u64* words, Number* x, u64 cou
 
 // out[c, r] = values[r, c].
 //
-// Launch: a block of 32 x 8 threads for each tile of 32 x 32, columns along x, rows along y.
+// Pieces: values, out. Launch: a block of 32 x 8 threads for each tile of 32 x 32, columns along x,
+// rows along y, pieces along z.
 template <class T>
-DEVICE void turn(const T* values, T* out, u64 rows, u64 cols) {
+DEVICE void turn(const Pieces<2>& pieces, u64 rows, u64 cols) {
+    const T* values = (const T*)pieces.at[0][blockIdx.z];
+    T* out = (T*)pieces.at[1][blockIdx.z];
     __shared__ T tile[32][33];
     u64 top = blockIdx.y * 32ull, left = blockIdx.x * 32ull;
     for (u32 i = threadIdx.y; i < 32; i += blockDim.y) {
@@ -40,11 +47,11 @@ DEVICE void turn(const T* values, T* out, u64 rows, u64 cols) {
 }
 
 // Of gradients.
-KERNEL(256, transposed, const float* values, float* out, u64 rows, u64 cols) {
-    turn(values, out, rows, cols);
+KERNEL(256, transposed, const __grid_constant__ Pieces<2> pieces, u64 rows, u64 cols) {
+    turn<float>(pieces, rows, cols);
 }
 
 // Of results.
-KERNEL(256, transposed_number, const Number* values, Number* out, u64 rows, u64 cols) {
-    turn(values, out, rows, cols);
+KERNEL(256, transposed_number, const __grid_constant__ Pieces<2> pieces, u64 rows, u64 cols) {
+    turn<Number>(pieces, rows, cols);
 }

@@ -61,8 +61,11 @@ KERNEL(256, add_scaled, float* y, float factor, const Number* x, u64 count) {
     }
 }
 
-// y[i] = a * y[i] + b * x[i].
-KERNEL(256, scale_and_add, float* y, float keep, float factor, const Number* x, u64 count) {
+// y[i] = a * y[i] + b * x[i]. Pieces: y, x; they lie along y.
+KERNEL(256, scale_and_add, const __grid_constant__ Pieces<2> pieces, float keep, float factor,
+       u64 count) {
+    float* y = (float*)pieces.at[0][blockIdx.y];
+    const Number* x = (const Number*)pieces.at[1][blockIdx.y];
     for (u64 i = first_eight(); i < count; i += eights_apart()) {
         float a[EIGHT], b[EIGHT];
         u32 n = at_most_eight(count - i);
@@ -73,8 +76,11 @@ KERNEL(256, scale_and_add, float* y, float keep, float factor, const Number* x, 
     }
 }
 
-// m[i] = a * m[i] + g[i] and ahead[i] = g[i] + a * m[i].
-KERNEL(256, look_ahead, float* m, float decay, const float* g, float* ahead, u64 count) {
+// m[i] = a * m[i] + g[i] and ahead[i] = g[i] + a * m[i]. Pieces: m, g, ahead; they lie along y.
+KERNEL(256, look_ahead, const __grid_constant__ Pieces<3> pieces, float decay, u64 count) {
+    float* m = (float*)pieces.at[0][blockIdx.y];
+    const float* g = (const float*)pieces.at[1][blockIdx.y];
+    float* ahead = (float*)pieces.at[2][blockIdx.y];
     for (u64 i = first_eight(); i < count; i += eights_apart()) {
         float a[EIGHT], b[EIGHT];
         u32 n = at_most_eight(count - i);

@@ -4,11 +4,15 @@
 const u64 SQUARES_OF_A_PART = 4096;
 
 // parts[p] = the sum of the squares of part p, in the order of squares.rs: sixteen partial sums
-// that a fixed tree joins, so the bits are the CPU's. Each row has ceil(columns / 4096) parts.
+// that a fixed tree joins, so the bits are the CPU's. Each row has ceil(columns / 4096) parts, each
+// piece `count`.
 //
-// Launch: sixteen threads for each part, blocks of at most 256, the last one full as well.
-KERNEL(256, squares_parts, const float* values, u64 columns, u64 parts_of_row, u64 count,
-       float* parts) {
+// Pieces: values. Launch: sixteen threads for each part, blocks of at most 256, the last one full as
+// well, pieces along y.
+KERNEL(256, squares_parts, const __grid_constant__ Pieces<1> pieces, u64 columns,
+       u64 parts_of_row, u64 count, float* parts) {
+    const float* values = (const float*)pieces.at[0][blockIdx.y];
+    parts += blockIdx.y * count;
     u64 part = first_one() / 16;
     u32 lane = threadIdx.x % 16;
     float sum = 0.0f;
@@ -33,11 +37,12 @@ DEVICE void carry(u64 (&words)[5], u32 at, u64 more) {
     }
 }
 
-// words[0..5] = the sum of the parts in units of 2^-149, lowest word first, as in squares.rs;
+// words[0..5] = the sum of a piece's parts in units of 2^-149, lowest word first, as in squares.rs;
 // words[5] = 1 if any was no finite number. Whole numbers, so their order does not matter.
 //
-// Launch: one block of 256 threads.
+// Launch: a block of 256 threads for each piece.
 KERNEL(256, squares_join, const float* parts, u64 count, u64* words) {
+    parts += blockIdx.x * count, words += 6 * blockIdx.x;
     __shared__ u64 all[256][5];
     u64 own[5] = {};
     bool is_broken = false;

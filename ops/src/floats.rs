@@ -274,7 +274,7 @@ impl Floats {
                 let mut parts = make(gpu, squares::scratch(own.len, columns));
                 let mut words = make(gpu, squares::RESULT);
                 let (parts, to) = (parts.view_mut(), words.view_mut());
-                done(squares::of_rows(gpu.stream(), values, columns, parts, to));
+                done(squares::of_rows(gpu.stream(), &[values], columns, parts, to));
                 SquaresOf::Gpu(gpu.clone(), words)
             }
         }

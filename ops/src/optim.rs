@@ -188,7 +188,7 @@ impl Optimizer {
             Optimizer::MuonClip(muon) => (muon.rest.betas, muon.rest.eps, muon.weight_decay),
             Optimizer::AdamW(adam) => (adam.betas, adam.eps, adam.weight_decay),
         };
-        adamw::Update { lr, betas, eps, weight_decay, step: step as u32 }
+        adamw::Update { lr, betas, eps, weight_decay, step: step as u32, scale: 1.0 }
     }
 }
 

@@ -220,7 +220,7 @@ fn updates() -> Vec<Case> {
         }));
     }
     let betas = (0.9, 0.95);
-    let how = adamw::Update { lr: 1e-3, betas, eps: 1e-8, weight_decay: 0.1, step: 3 };
+    let how = adamw::Update { lr: 1e-3, betas, eps: 1e-8, weight_decay: 0.1, step: 3, scale: 1.0 };
     let g = random::<f32>(ELEMENTS / 4);
     let (mut m, mut v, mut w) = (g.clone(), vec![1.0; g.len()], g.clone());
     all.push(case::<f32>("AdamW", "F32", 0, 7 * 4 * g.len(), move || {

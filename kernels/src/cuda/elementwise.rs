@@ -3,7 +3,12 @@
 
 use half::bf16;
 
-use super::{DeviceError, Float, Stream, View, ViewMut, launch::Launch, program::Source};
+use super::{
+    DeviceError, Float, Stream, View, ViewMut,
+    launch::Launch,
+    pieces::{Pieces, kernel},
+    program::Source,
+};
 use crate::adamw::Update;
 
 /// Widens; exact.
@@ -26,7 +31,7 @@ pub fn widen(
     launch.read(narrow).write(wide).count(count).over(count)
 }
 
-/// Rounds to nearest, ties to even; infinities and NaN stay what they are.
+/// Rounds pieces to nearest, ties to even; infinities and NaN stay what they are.
 ///
 /// # Errors
 ///
@@ -34,19 +39,17 @@ pub fn widen(
 ///
 /// # Panics
 ///
-/// If the lengths differ.
-pub fn narrow(
+/// If the lengths differ, of pieces as well.
+pub fn nearest<N: Float>(
     stream: &Stream,
-    wide: View<'_, f32>,
-    narrow: ViewMut<'_, bf16>,
+    wide: &[View<'_, f32>],
+    near: &mut [ViewMut<'_, N>],
 ) -> Result<(), DeviceError> {
-    let count = wide.len();
-    assert_eq!(narrow.len(), count, "elements");
-    let launch = Launch::of::<f32>(stream, Source::Cast, "narrow");
-    launch.read(wide).write(narrow).count(count).over(count)
+    let pieces = Pieces::read_first(wide).write(near);
+    pieces.over(stream, kernel::<N>(Source::Cast, "to_nearest"), |launch, _| launch)
 }
 
-/// Rounds as [`narrow`] does, in place.
+/// Rounds to BF16 as [`nearest`] does, in place.
 ///
 /// # Errors
 ///
@@ -101,7 +104,7 @@ pub fn swiglu_backward<N: Float>(
     launch.read(gate).read(up).read(dy).write(dgate).write(dup).count(count).over(count)
 }
 
-/// Updates a weight and its two moments.
+/// Updates weights, which are the pieces, and their two moments.
 ///
 /// # Errors
 ///
@@ -109,20 +112,19 @@ pub fn swiglu_backward<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths differ.
+/// If the lengths differ, of pieces as well.
 pub fn adamw(
     stream: &Stream,
     how: &Update,
-    grad: View<'_, f32>,
-    m: ViewMut<'_, f32>,
-    v: ViewMut<'_, f32>,
-    w: ViewMut<'_, f32>,
+    grad: &[View<'_, f32>],
+    m: &mut [ViewMut<'_, f32>],
+    v: &mut [ViewMut<'_, f32>],
+    w: &mut [ViewMut<'_, f32>],
 ) -> Result<(), DeviceError> {
-    let count = grad.len();
-    assert_eq!([m.len(), v.len(), w.len()], [count; 3], "elements");
+    let pieces = Pieces::read_first(grad).write(m).write(v).write(w);
     let (rate, spread, keep) = how.factors();
-    let launch = Launch::of::<f32>(stream, Source::AdamW, "adamw_update");
-    let launch = launch.float(how.betas.0).float(how.betas.1).float(rate).float(spread);
-    let launch = launch.float(keep).float(how.eps).read(grad).write(m).write(v).write(w);
-    launch.count(count).over(count)
+    pieces.over(stream, kernel::<f32>(Source::AdamW, "adamw_update"), |launch, _| {
+        let launch = launch.float(how.scale).float(how.betas.0).float(how.betas.1);
+        launch.float(rate).float(spread).float(keep).float(how.eps)
+    })
 }

@@ -55,7 +55,15 @@ impl<'a> Launch<'a> {
         source: Source,
         kernel: &'static str,
     ) -> Launch<'a> {
-        let program = Program { source, format: N::FORMAT };
+        Self::of_program(stream, Program { source, format: N::FORMAT }, kernel)
+    }
+
+    /// A kernel of a program.
+    pub(super) fn of_program(
+        stream: &'a Stream,
+        program: Program,
+        kernel: &'static str,
+    ) -> Launch<'a> {
         let (words, starts) = (Vec::new(), Vec::new());
         Launch { stream, program, kernel, words, starts, shared_bytes: 0 }
     }
@@ -99,14 +107,24 @@ impl<'a> Launch<'a> {
 
     /// Queues it for threads that stride over `count` elements in groups of eight.
     pub(super) fn over(self, count: usize) -> Result<(), DeviceError> {
+        self.over_pieces(count, 1)
+    }
+
+    /// The same for each of some pieces, which lie along y.
+    pub(super) fn over_pieces(self, count: usize, pieces: usize) -> Result<(), DeviceError> {
         let blocks = count.div_ceil(EIGHT * THREADS as usize);
         let most = self.stream.device().found().multiprocessors as usize * BLOCKS;
-        self.go((blocks.min(most), 1, 1), (THREADS, 1, 1))
+        self.go((blocks.min(most.div_ceil(pieces.max(1))), pieces, 1), (THREADS, 1, 1))
     }
 
     /// Queues it for one thread for each of `count` elements.
     pub(super) fn each(self, count: usize) -> Result<(), DeviceError> {
-        self.go((count.div_ceil(THREADS as usize), 1, 1), (THREADS, 1, 1))
+        self.each_of_pieces(count, 1)
+    }
+
+    /// The same for each of some pieces, which lie along y.
+    pub(super) fn each_of_pieces(self, count: usize, pieces: usize) -> Result<(), DeviceError> {
+        self.go((count.div_ceil(THREADS as usize), pieces, 1), (THREADS, 1, 1))
     }
 
     /// Queues it for a block for each row; its threads depend on the width alone, and so do bits.

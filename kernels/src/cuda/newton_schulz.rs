@@ -2,7 +2,7 @@
 
 use super::{
     Buffer, DeviceError, Float, Gpu, Stream, View, ViewMut,
-    launch::Launch,
+    pieces::{Kernel, Pieces, kernel},
     products::{Matrix, MatrixMut},
     program::Source,
     squares,
@@ -45,7 +45,7 @@ pub fn newton_schulz<N: Float>(
         std::mem::swap(&mut x, &mut next);
     }
     if rows > cols {
-        transposed_back(stream, x.view(), n, m, next.view_mut())?;
+        transposed_back(stream, &[x.view()], n, m, &mut [next.view_mut()])?;
         return Ok(next);
     }
     Ok(x)
@@ -62,19 +62,20 @@ fn begun<N: Float>(
     let stream = gpu.stream();
     let mut parts = gpu.buffer::<f32>(squares::scratch(g.len(), cols))?;
     let mut words = gpu.buffer::<u64>(squares::RESULT)?;
-    squares::of_rows(stream, g, cols, parts.view_mut(), words.view_mut())?;
+    squares::of_rows(stream, &[g], cols, parts.view_mut(), words.view_mut())?;
     let mut x = gpu.buffer::<N>(g.len())?;
     if rows > cols {
         let mut flat = gpu.buffer::<f32>(g.len())?;
-        transposed(stream, g, rows, cols, flat.view_mut())?;
-        over_norm(stream, flat.view(), words.view(), x.view_mut())?;
+        transposed(stream, &[g], rows, cols, &mut [flat.view_mut()])?;
+        over_norm(stream, &[flat.view()], words.view(), &mut [x.view_mut()])?;
     } else {
-        over_norm(stream, g, words.view(), x.view_mut())?;
+        over_norm(stream, &[g], words.view(), &mut [x.view_mut()])?;
     }
     Ok(x)
 }
 
-/// `x[i] = values[i] / (norm + 1e-7)`, rounded; `words` are those of [`squares::of_rows`].
+/// `x[i] = values[i] / (norm + 1e-7)` in each piece, rounded; `words` are those of
+/// [`squares::of_rows`].
 ///
 /// # Errors
 ///
@@ -82,20 +83,22 @@ fn begun<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other.
+/// If the lengths do not fit each other, those of pieces as well.
 pub fn over_norm<N: Float>(
     stream: &Stream,
-    values: View<'_, f32>,
+    values: &[View<'_, f32>],
     words: View<'_, u64>,
-    x: ViewMut<'_, N>,
+    x: &mut [ViewMut<'_, N>],
 ) -> Result<(), DeviceError> {
-    let count = values.len();
-    assert_eq!((x.len(), words.len()), (count, squares::RESULT), "elements and words");
-    let launch = Launch::of::<N>(stream, Source::NewtonSchulz, "over_norm");
-    launch.read(values).read(words).write(x).count(count).over(count)
+    assert_eq!(words.len(), values.len() * squares::RESULT, "words of all pieces");
+    let pieces = Pieces::read_first(values).write(x);
+    let kernel = kernel::<N>(Source::NewtonSchulz, "over_norm");
+    pieces.over(stream, kernel, |launch, pieces| {
+        launch.read(words.part(pieces.start * squares::RESULT..pieces.end * squares::RESULT))
+    })
 }
 
-/// Writes the transpose of `values [rows, cols]`.
+/// Writes the transposes of pieces `[rows, cols]`.
 ///
 /// # Errors
 ///
@@ -103,40 +106,49 @@ pub fn over_norm<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths do not fit each other.
+/// If the lengths do not fit each other, those of pieces as well.
 pub fn transposed(
     stream: &Stream,
-    values: View<'_, f32>,
+    values: &[View<'_, f32>],
     rows: usize,
     cols: usize,
-    out: ViewMut<'_, f32>,
+    out: &mut [ViewMut<'_, f32>],
 ) -> Result<(), DeviceError> {
-    let launch = Launch::of::<f32>(stream, Source::NewtonSchulz, "transposed");
-    turned(launch, values, rows, cols, out)
+    turned(stream, kernel::<f32>(Source::NewtonSchulz, "transposed"), values, rows, cols, out)
 }
 
 /// The same in the format of products.
-fn transposed_back<N: Float>(
+///
+/// # Errors
+///
+/// [`DeviceError`] if the kernel cannot be compiled or launched.
+///
+/// # Panics
+///
+/// If the lengths do not fit each other, those of pieces as well.
+pub fn transposed_back<N: Float>(
     stream: &Stream,
-    values: View<'_, N>,
+    values: &[View<'_, N>],
     rows: usize,
     cols: usize,
-    out: ViewMut<'_, N>,
+    out: &mut [ViewMut<'_, N>],
 ) -> Result<(), DeviceError> {
-    let launch = Launch::of::<N>(stream, Source::NewtonSchulz, "transposed_number");
-    turned(launch, values, rows, cols, out)
+    turned(stream, kernel::<N>(Source::NewtonSchulz, "transposed_number"), values, rows, cols, out)
 }
 
-fn turned<N: Float>(
-    launch: Launch<'_>,
-    values: View<'_, N>,
+fn turned<N>(
+    stream: &Stream,
+    kernel: Kernel,
+    values: &[View<'_, N>],
     rows: usize,
     cols: usize,
-    out: ViewMut<'_, N>,
+    out: &mut [ViewMut<'_, N>],
 ) -> Result<(), DeviceError> {
     const TILE: usize = 32;
-    assert_eq!([values.len(), out.len()], [rows * cols; 2], "[{rows}, {cols}]");
     assert!(rows.div_ceil(TILE) < 65_536, "{rows} rows at once");
-    let launch = launch.read(values).write(out).count(rows).count(cols);
-    launch.go((cols.div_ceil(TILE), rows.div_ceil(TILE), 1), (32, 8, 1))
+    let pieces = Pieces::new(values.len(), rows * cols).read(values).write(out);
+    pieces.launches(stream, kernel, |launch, pieces| {
+        let grid = (cols.div_ceil(TILE), rows.div_ceil(TILE), pieces.len());
+        launch.count(rows).count(cols).go(grid, (32, 8, 1))
+    })
 }

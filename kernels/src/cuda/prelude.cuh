@@ -148,6 +148,14 @@ DEVICE u64 eights_apart() {
     return EIGHT * (u64)gridDim.x * blockDim.x;
 }
 
+// What a launch goes through at most at a time, and where the pieces lie: each of one length, and
+// WAYS addresses of what a kernel reads and writes of it. A piece has the bits that it has alone.
+const u32 PIECES = 64;
+
+template <u32 WAYS> struct Pieces {
+    void* at[WAYS][PIECES];
+};
+
 // The first element of this thread, and from one to its next, where each takes one at a time.
 DEVICE u64 first_one() {
     return (u64)blockIdx.x * blockDim.x + threadIdx.x;

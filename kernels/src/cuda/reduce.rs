@@ -1,7 +1,12 @@
 //! Sums, maxima, scaling, columns and transposes on a device; formulas in [`crate::reduce`], whose
 //! bits they have.
 
-use super::{DeviceError, Float, Stream, View, ViewMut, launch::Launch, program::Source};
+use super::{
+    DeviceError, Float, Stream, View, ViewMut,
+    launch::Launch,
+    pieces::{Pieces, kernel},
+    program::Source,
+};
 
 /// Most terms of [`sums`].
 pub const TERMS: usize = 8;
@@ -86,7 +91,7 @@ pub fn add_scaled<N: Float>(
     launch.write(y).float(a).read(x).count(count).over(count)
 }
 
-/// `y[i] = a * y[i] + b * x[i]`.
+/// `y[i] = a * y[i] + b * x[i]` in each piece.
 ///
 /// # Errors
 ///
@@ -94,21 +99,23 @@ pub fn add_scaled<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths differ.
+/// If the lengths differ, of pieces as well.
 pub fn scale_and_add<N: Float>(
     stream: &Stream,
-    y: ViewMut<'_, f32>,
+    y: &mut [ViewMut<'_, f32>],
     a: f32,
     b: f32,
-    x: View<'_, N>,
+    x: &[View<'_, N>],
 ) -> Result<(), DeviceError> {
-    let count = y.len();
-    assert_eq!(x.len(), count, "elements");
-    let launch = Launch::of::<N>(stream, Source::Reduce, "scale_and_add");
-    launch.write(y).float(a).float(b).read(x).count(count).over(count)
+    let len = x.first().map_or(0, View::len);
+    let pieces = Pieces::new(x.len(), len).write(y).read(x);
+    pieces.over(stream, kernel::<N>(Source::Reduce, "scale_and_add"), |launch, _| {
+        launch.float(a).float(b)
+    })
 }
 
-/// Momentum `m[i] = a * m[i] + g[i]`, and how far it looks ahead: `ahead[i] = g[i] + a * m[i]`.
+/// Momentum `m[i] = a * m[i] + g[i]` of each piece, and how far it looks ahead:
+/// `ahead[i] = g[i] + a * m[i]`.
 ///
 /// # Errors
 ///
@@ -116,18 +123,18 @@ pub fn scale_and_add<N: Float>(
 ///
 /// # Panics
 ///
-/// If the lengths differ.
+/// If the lengths differ, of pieces as well.
 pub fn look_ahead(
     stream: &Stream,
-    m: ViewMut<'_, f32>,
+    m: &mut [ViewMut<'_, f32>],
     a: f32,
-    g: View<'_, f32>,
-    ahead: ViewMut<'_, f32>,
+    g: &[View<'_, f32>],
+    ahead: &mut [ViewMut<'_, f32>],
 ) -> Result<(), DeviceError> {
-    let count = m.len();
-    assert_eq!([g.len(), ahead.len()], [count; 2], "elements");
-    let launch = Launch::of::<f32>(stream, Source::Reduce, "look_ahead");
-    launch.write(m).float(a).read(g).write(ahead).count(count).over(count)
+    let len = g.first().map_or(0, View::len);
+    let pieces = Pieces::new(g.len(), len).write(m).read(g).write(ahead);
+    let kernel = kernel::<f32>(Source::Reduce, "look_ahead");
+    pieces.over(stream, kernel, |launch, _| launch.float(a))
 }
 
 /// `y[i] = a * x[i]`, rounded to the format of `y`; one of the formats is F32, or both are the

@@ -15,7 +15,14 @@ pub(crate) fn adamw(
     grad: View<'_, f32>,
     [first, second, master]: [ViewMut<'_, f32>; 3],
 ) {
-    done(elementwise::adamw(gpu.stream(), how, grad, first, second, master));
+    done(elementwise::adamw(
+        gpu.stream(),
+        how,
+        &[grad],
+        &mut [first],
+        &mut [second],
+        &mut [master],
+    ));
 }
 
 /// Adds a gradient to the momentum; how far it looks ahead.
@@ -26,7 +33,13 @@ pub(crate) fn look_ahead(
     grad: View<'_, f32>,
 ) -> OnGpu {
     let mut ahead = make(gpu, grad.len());
-    done(reduce::look_ahead(gpu.stream(), momentum, decay, grad, ahead.view_mut()));
+    done(reduce::look_ahead(
+        gpu.stream(),
+        &mut [momentum],
+        decay,
+        &[grad],
+        &mut [ahead.view_mut()],
+    ));
     OnGpu::of(gpu, ahead)
 }
 
@@ -48,7 +61,7 @@ pub(crate) fn orthogonal(
 /// `master = keep * master + by * x`.
 pub(crate) fn turn(gpu: &Gpu, master: ViewMut<'_, f32>, keep: f32, by: f32, x: &Tensor) {
     fn add<N: Float>(gpu: &Gpu, master: ViewMut<'_, f32>, keep: f32, by: f32, x: &Tensor) {
-        done(reduce::scale_and_add(gpu.stream(), master, keep, by, x.view::<N>()));
+        done(reduce::scale_and_add(gpu.stream(), &mut [master], keep, by, &[x.view::<N>()]));
     }
     in_format!(x.dtype(), add(gpu, master, keep, by, x));
 }

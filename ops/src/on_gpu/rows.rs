@@ -22,7 +22,7 @@ pub(crate) fn cast(gpu: &Gpu, x: &Tensor, dtype: DType) -> Tensor {
 /// Rounded to BF16.
 pub(crate) fn narrowed(gpu: &Gpu, shape: &[usize], x: View<'_, f32>) -> Tensor {
     let mut y = make::<bf16>(gpu, x.len());
-    done(elementwise::narrow(gpu.stream(), x, y.view_mut()));
+    done(elementwise::nearest(gpu.stream(), &[x], &mut [y.view_mut()]));
     floats(gpu, shape, y)
 }
 

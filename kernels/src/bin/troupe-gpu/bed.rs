@@ -91,6 +91,17 @@ impl Bed {
         (0..len as u64).map(|i| N::nearest(random::normal(key, i) * deviation)).collect()
     }
 
+    /// Numbers of all sizes, and what is no number.
+    pub fn wild(&mut self, len: usize) -> Vec<f32> {
+        let mut values: Vec<f32> = self.normal(len, 30.0);
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, 1e-40];
+        let places = values.iter_mut().rev().step_by(3);
+        if 8 < len {
+            places.zip(special).for_each(|(value, special)| *value = special);
+        }
+        values
+    }
+
     /// Whole numbers below `end`.
     pub fn below(&mut self, len: usize, end: usize) -> Vec<i32> {
         let key = self.key();

@@ -1,9 +1,9 @@
-//! Casts, SwiGLU, AdamW, sums and scaling: the bits of the CPU, aligned and not.
+//! Casts, SwiGLU, sums and scaling: the bits of the CPU, aligned and not.
 
 use half::bf16;
 use kernels::{
-    adamw, cast,
-    cuda::{DeviceError, Float, elementwise, newton_schulz, reduce as device},
+    cast,
+    cuda::{DeviceError, Float, elementwise, reduce as device},
     reduce, swiglu,
 };
 
@@ -16,37 +16,16 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
     let counts: &[usize] = if bed.is_brief { &[3000] } else { &COUNTS };
     for &count in counts {
         casts(bed, count)?;
-        adamw(bed, count)?;
-        momentum(bed, count)?;
         in_format::<f32>(bed, count)?;
         in_format::<bf16>(bed, count)?;
         mixed(bed, count)?;
     }
-    unaligned(bed)?;
-    for (rows, cols) in [(0, 3), (1, 1), (33, 65), (100, 7)] {
-        transposed(bed, rows, cols)?;
-    }
-    Ok(())
-}
-
-/// Numbers of all sizes, and what is no number.
-fn wild(bed: &mut Bed, count: usize) -> Vec<f32> {
-    let mut values: Vec<f32> = bed.normal(count, 30.0);
-    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, 1e-40];
-    let places = values.iter_mut().rev().step_by(3);
-    if 8 < count {
-        places.zip(special).for_each(|(value, special)| *value = special);
-    }
-    values
+    unaligned(bed)
 }
 
 fn casts(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
-    let wide = wild(bed, count);
+    let wide = bed.wild(count);
     let narrow = cast::narrow(&wide);
-    let (x, mut y) = (bed.up(&wide)?, bed.poisoned(count)?);
-    elementwise::narrow(&bed.stream, x.view(), y.view_mut())?;
-    bed.same(&format!("narrow [{count}]"), &y, &narrow)?;
-
     let mut back = vec![0.0; count];
     cast::widen(&narrow, &mut back);
     let (x, mut y) = (bed.up(&narrow)?, bed.poisoned(count)?);
@@ -56,21 +35,6 @@ fn casts(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
     let mut y = bed.up(&wide)?;
     elementwise::round(&bed.stream, y.view_mut())?;
     bed.same(&format!("round [{count}]"), &y, &back)
-}
-
-fn adamw(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
-    let how = adamw::Update { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, step: 7 };
-    let (grad, mut m): (Vec<f32>, Vec<f32>) = (bed.normal(count, 1.0), bed.normal(count, 1.0));
-    let mut v: Vec<f32> = bed.normal(count, 1.0);
-    v.iter_mut().for_each(|v| *v = v.abs());
-    let mut w: Vec<f32> = bed.normal(count, 1.0);
-    let (g, mut on_m, mut on_v, mut on_w) = (bed.up(&grad)?, bed.up(&m)?, bed.up(&v)?, bed.up(&w)?);
-    let (m_out, v_out, w_out) = (on_m.view_mut(), on_v.view_mut(), on_w.view_mut());
-    elementwise::adamw(&bed.stream, &how, g.view(), m_out, v_out, w_out)?;
-    adamw::update(&how, &grad, &mut m, &mut v, &mut w);
-    bed.same(&format!("adamw m [{count}]"), &on_m, &m)?;
-    bed.same(&format!("adamw v [{count}]"), &on_v, &v)?;
-    bed.same(&format!("adamw w [{count}]"), &on_w, &w)
 }
 
 fn in_format<N: Float + Same>(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
@@ -111,23 +75,10 @@ fn in_format<N: Float + Same>(bed: &mut Bed, count: usize) -> Result<(), DeviceE
     reduce::add_scaled(&mut sum, -0.37, &dy);
     bed.same(&named::<N>("add_scaled", count), &on_sum, &sum)?;
 
-    device::scale_and_add(&bed.stream, on_sum.view_mut(), 0.9, -0.2, on_dy.view())?;
-    reduce::scale_and_add(&mut sum, 0.9, -0.2, &dy);
-    bed.same(&named::<N>("scale_and_add", count), &on_sum, &sum)?;
-
     let mut out = bed.poisoned(count)?;
     device::scaled(&bed.stream, on_dy.view(), 1.7, out.view_mut())?;
     reduce::scaled(&dy, 1.7, &mut y);
     bed.same(&named::<N>("scaled", count), &out, &y)
-}
-
-fn momentum(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
-    let [mut m, g]: [Vec<f32>; 2] = [2.0, 1.0].map(|size| bed.normal(count, size));
-    let (mut on_m, on_g, mut ahead) = (bed.up(&m)?, bed.up(&g)?, bed.poisoned(count)?);
-    device::look_ahead(&bed.stream, on_m.view_mut(), 0.95, on_g.view(), ahead.view_mut())?;
-    let expected = reduce::look_ahead(&mut m, 0.95, &g);
-    bed.same(&format!("momentum [{count}]"), &on_m, &m)?;
-    bed.same(&format!("look_ahead [{count}]"), &ahead, &expected)
 }
 
 fn mixed(bed: &mut Bed, count: usize) -> Result<(), DeviceError> {
@@ -162,15 +113,4 @@ fn unaligned(bed: &mut Bed) -> Result<(), DeviceError> {
     let mut expected = x.clone();
     reduce::scaled(&x[3..900], 2.0, &mut expected[1..898]);
     bed.same("scaled, unaligned", &out, &expected)
-}
-
-fn transposed(bed: &mut Bed, rows: usize, cols: usize) -> Result<(), DeviceError> {
-    let x: Vec<f32> = bed.normal(rows * cols, 1.0);
-    let (on_x, mut out) = (bed.up(&x)?, bed.poisoned(x.len())?);
-    newton_schulz::transposed(&bed.stream, on_x.view(), rows, cols, out.view_mut())?;
-    let expected: Vec<f32> = (0..cols)
-        .flat_map(|col| (0..rows).map(move |row| (row, col)))
-        .map(|(r, c)| x[r * cols + c])
-        .collect();
-    bed.same(&format!("transposed [{rows}, {cols}]"), &out, &expected)
 }

@@ -12,6 +12,7 @@ mod grouped;
 mod loss;
 mod memory;
 mod messages;
+mod pieces;
 mod products;
 mod routing;
 mod rows;
@@ -120,6 +121,7 @@ fn once(
     let mut bed = Bed::new(device, seed, is_brief)?;
     memory::all(&mut bed)?;
     elementwise::all(&mut bed)?;
+    pieces::all(&mut bed)?;
     rows::all(&mut bed)?;
     routing::all(&mut bed)?;
     loss::all(&mut bed)?;

@@ -1,4 +1,4 @@
-//! RMSNorm, rotary positions, FP8, columns, maxima, squares, embedding.
+//! RMSNorm, rotary positions, FP8, columns, maxima, embedding.
 
 use half::bf16;
 use kernels::{
@@ -6,11 +6,9 @@ use kernels::{
         DeviceError, Float, embedding as on_embedding, fp8 as on_fp8, reduce as on_reduce,
         rms_norm as on_norm,
         rope::{self as on_rope, Place},
-        squares as on_squares,
     },
     embedding, fp8, rms_norm,
     rope::Rotation,
-    squares::Squares,
 };
 
 use crate::bed::{Bed, Same, named, tolerance};
@@ -26,9 +24,7 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
         columns::<f32>(bed, rows, width)?;
         columns::<bf16>(bed, rows, width)?;
         largest(bed, rows, width)?;
-        squares(bed, rows, width)?;
     }
-    squares(bed, 3, 9000)?;
     for (heads, pairs, from) in [(1, 2, 0), (3, 8, 5), (2, 32, 128)] {
         turned::<f32>(bed, heads, pairs, from)?;
         turned::<bf16>(bed, heads, pairs, from)?;
@@ -154,26 +150,6 @@ fn largest(bed: &mut Bed, rows: usize, width: usize) -> Result<(), DeviceError> 
     let (on_x, mut out) = (bed.up(&x)?, bed.poisoned(width)?);
     on_reduce::largest_of_columns(&bed.stream, on_x.view(), out.view_mut())?;
     bed.same(&format!("largest [{rows}, {width}]"), &out, &expected)
-}
-
-fn squares(bed: &mut Bed, rows: usize, width: usize) -> Result<(), DeviceError> {
-    let mut x: Vec<f32> = bed.normal(rows * width, 1.0);
-    x.iter_mut().for_each(|x| *x = *x * *x * *x * 1e-9);
-    for is_broken in [false, true] {
-        if is_broken && let Some(last) = x.last_mut() {
-            *last = f32::INFINITY;
-        }
-        let on_x = bed.up(&x)?;
-        let mut parts = bed.poisoned(on_squares::scratch(x.len(), width))?;
-        let mut words = bed.poisoned(on_squares::RESULT)?;
-        let (to_parts, to_words) = (parts.view_mut(), words.view_mut());
-        on_squares::of_rows(&bed.stream, on_x.view(), width, to_parts, to_words)?;
-        let words = bed.down(&words)?;
-        let sum = Squares::from_words(words.try_into().expect("as many words"));
-        let is_same = sum == Squares::of_rows(&x, width) || is_broken && sum.value().is_infinite();
-        bed.holds(&format!("squares [{rows}, {width}] {is_broken}"), is_same);
-    }
-    Ok(())
 }
 
 fn turned<N: Float + Same>(

@@ -181,14 +181,18 @@ impl Clock {
         self.line("add_scaled", 10 * n, 0.0, || {
             reduce::add_scaled(s, w.view_mut(), 0.5, a.view())
         })?;
-        self.line("narrow", 6 * n, 0.0, || elementwise::narrow(s, g.view(), d.view_mut()))?;
-        let how = Update { lr: 1e-3, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1, step: 10 };
+        self.line("nearest", 6 * n, 0.0, || {
+            elementwise::nearest(s, &[g.view()], &mut [d.view_mut()])
+        })?;
+        let (lr, betas, eps, weight_decay) = (1e-3, (0.9, 0.95), 1e-8, 0.1);
+        let how = Update { lr, betas, eps, weight_decay, step: 10, scale: 0.5 };
         self.line("adamw", 28 * n, 0.0, || {
-            let (m, v, w) = (m.view_mut(), v.view_mut(), w.view_mut());
-            elementwise::adamw(s, &how, g.view(), m, v, w)
+            let (m, v, w) = (&mut [m.view_mut()], &mut [v.view_mut()], &mut [w.view_mut()]);
+            elementwise::adamw(s, &how, &[g.view()], m, v, w)
         })?;
         self.line("transposed", 8 * n, 0.0, || {
-            newton_schulz::transposed(s, g.view(), self.at.tokens, self.at.width, w.view_mut())
+            let (rows, cols) = (self.at.tokens, self.at.width);
+            newton_schulz::transposed(s, &[g.view()], rows, cols, &mut [w.view_mut()])
         })
     }
 
@@ -223,7 +227,7 @@ impl Clock {
         let mut parts = self.f32(squares::scratch(n, self.at.width))?;
         let mut words = self.arena.buffer(squares::RESULT)?;
         self.line("squares", 4 * n, 0.0, || {
-            squares::of_rows(s, g.view(), self.at.width, parts.view_mut(), words.view_mut())
+            squares::of_rows(s, &[g.view()], self.at.width, parts.view_mut(), words.view_mut())
         })
     }
 
