@@ -44,6 +44,15 @@ pub struct Extents {
     pub output: usize,
 }
 
+/// What becomes of sums before they are rounded, once: `keep base + by sum`.
+#[derive(Clone, Copy, Debug)]
+pub struct Blend<'a, N> {
+    /// What the sum is multiplied by.
+    pub by: f32,
+    /// `keep`, which is not zero, and `base`, which lies like the output.
+    pub base: Option<(f32, View<'a, N>)>,
+}
+
 /// A group's part of a sum of weight gradients.
 #[derive(Debug)]
 pub struct Sum<'a> {
@@ -55,6 +64,18 @@ pub struct Sum<'a> {
     pub output: Output,
 }
 
+impl<'a, N: Float> Blend<'a, N> {
+    /// The sums as they are.
+    pub const SUMS: Self = Blend { by: 1.0, base: None };
+
+    /// The three arguments of a kernel with this output.
+    fn arguments<'b>(self, launch: Launch<'b>, output: View<'_, N>) -> Launch<'b> {
+        let (keep, base) = self.base.unwrap_or((0.0, output));
+        assert_eq!(base.len(), output.len(), "what sums are blended with");
+        launch.read(base).float(keep).float(self.by)
+    }
+}
+
 /// A group that has rows, as the kernels know it.
 struct Group {
     at: u64,
@@ -62,7 +83,7 @@ struct Group {
     is_added: bool,
 }
 
-/// Queues `y[r, o] = sum_i x[r, i] w_e[o, i]` for the rows of each group `e`.
+/// Queues `y[r, o] = sum_i x[r, i] w_e[o, i]` for the rows of each group `e`, or what becomes of it.
 ///
 /// `counts` are the rows of each group, one after the other; a group without rows costs nothing.
 ///
@@ -79,16 +100,18 @@ pub fn forward<N: Float>(
     x: View<'_, N>,
     counts: &[usize],
     w: &[View<'_, N>],
+    blend: Blend<'_, N>,
     mut y: ViewMut<'_, N>,
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, x.len(), y.len());
     let extents = |group: &Group| (group.rows.len(), at.output);
     launches::<N>(stream, at, "grouped_forward", &groups, extents, |launch| {
-        launch.read(x).count(at.input).count(at.output).write(y.again())
+        let launch = launch.read(x).count(at.input).count(at.output);
+        blend.arguments(launch, y.view()).write(y.again())
     })
 }
 
-/// Queues `dx[r, i] = sum_o dy[r, o] w_e[o, i]` for the rows of each group `e`.
+/// Queues `dx[r, i] = sum_o dy[r, o] w_e[o, i]` for the rows of each group `e`, or what becomes of it.
 ///
 /// # Errors
 ///
@@ -103,12 +126,14 @@ pub fn backward_input<N: Float>(
     dy: View<'_, N>,
     counts: &[usize],
     w: &[View<'_, N>],
+    blend: Blend<'_, N>,
     mut dx: ViewMut<'_, N>,
 ) -> Result<(), DeviceError> {
     let groups = with_rows(at, counts, w, dx.len(), dy.len());
     let extents = |group: &Group| (group.rows.len(), at.input);
     launches::<N>(stream, at, "grouped_backward_input", &groups, extents, |launch| {
-        launch.read(dy).count(at.output).count(at.input).write(dx.again())
+        let launch = launch.read(dy).count(at.output).count(at.input);
+        blend.arguments(launch, dx.view()).write(dx.again())
     })
 }
 

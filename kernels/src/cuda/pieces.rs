@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    DeviceError, Float, Stream, View, ViewMut,
+    DeviceError, Element, Float, Stream, View, ViewMut,
     launch::Launch,
     program::{Program, Source},
 };
@@ -14,6 +14,23 @@ use super::{
 /// Pieces of one launch, as in `prelude.cuh`: a table of four addresses for each takes 2 KiB of the
 /// 4 KiB that arguments may have.
 pub const PIECES: usize = 64;
+
+/// Pieces of a length that lie one behind the other.
+pub(super) fn cut<T: Element>(view: View<'_, T>, len: usize) -> Vec<View<'_, T>> {
+    let starts = (0..view.len()).step_by(len.max(1));
+    starts.map(|start| view.part(start..start + len)).collect()
+}
+
+/// The same to write.
+pub(super) fn cut_mut<T: Element>(view: ViewMut<'_, T>, len: usize) -> Vec<ViewMut<'_, T>> {
+    let (mut pieces, mut left) = (Vec::new(), view);
+    while !left.is_empty() {
+        let (piece, behind) = left.split_at(len);
+        pieces.push(piece);
+        left = behind;
+    }
+    pieces
+}
 
 /// A kernel of a program.
 pub(super) type Kernel = (Program, &'static str);

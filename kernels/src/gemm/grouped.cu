@@ -172,6 +172,10 @@ DEVICE float2 two_at(const float* from, u32 n) {
     return make_float2(n > 0 ? from[0] : 0.0f, n > 1 ? from[1] : 0.0f);
 }
 
+DEVICE float2 two_at(const Bf16* from, u32 n) {
+    return make_float2(n > 0 ? wide(from[0]) : 0.0f, n > 1 ? wide(from[1]) : 0.0f);
+}
+
 DEVICE void put_two(float2 x, float* to, u32 n) {
     if (n == 2 && is_aligned(to, 8)) {
         *(float2*)to = x;
@@ -190,61 +194,63 @@ DEVICE void put_two(float2 x, Bf16* to, u32 n) {
     if (n > 1) to[1] = nearest<Bf16>(x.y);
 }
 
-// Writes the tile, rounded once, or adds it to what is there.
-template <bool CAN_ADD, typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile) {
+// Writes what becomes of the tile's sums, rounded once.
+template <typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile) {
     u32 lane = lane_of_warp();
     u64 col = tile.col + left_of_warp() + lane % 4 * 2;
 #pragma unroll
     for (u32 half = 0; half < 8; ++half) {
         u64 row = tile.row + top_of_warp() + half / 2 * 32 + half % 2 * 8 + lane / 4;
-        N* to = tile.y + row * tile.cols + col;
-        float2 all[8];
+        u64 at = row * tile.cols + col;
+        float2 before[8];
         u32 there[8];
-        // All that is added to is asked for before any of it is waited for.
+        // All that is read is asked for before any of it is waited for.
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
             bool is_there = row < tile.rows && col + 8 * i < tile.cols;
             u64 left = is_there ? tile.cols - col - 8 * i : 0;
             there[i] = left < 2 ? (u32)left : 2;
-            if constexpr (CAN_ADD) all[i] = two_at(to + 8 * i, tile.is_added ? there[i] : 0);
+            u32 read = tile.blend.keep == 0.0f ? 0 : there[i];
+            before[i] = two_at(tile.blend.base + at + 8 * i, read);
         }
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
             const float(&own)[4] = sums[half / 2][i];
-            float2 sum = make_float2(own[half % 2 * 2], own[half % 2 * 2 + 1]);
-            if constexpr (CAN_ADD) {
-                if (tile.is_added) sum = make_float2(all[i].x + sum.x, all[i].y + sum.y);
-            }
-            put_two(sum, to + 8 * i, there[i]);
+            float first = tile.blend.of(before[i].x, own[half % 2 * 2]);
+            float second = tile.blend.of(before[i].y, own[half % 2 * 2 + 1]);
+            put_two(make_float2(first, second), tile.y + at + 8 * i, there[i]);
         }
     }
 }
 
-template <bool A_ALONG, bool B_ALONG, bool CAN_ADD, typename N>
+template <bool A_ALONG, bool B_ALONG, typename N>
 DEVICE void multiply(const Tile<N>& tile, u8* shared) {
     Sums sums = {};
     u64 high = (tile.rows - tile.row + 31) / 32;
     multiply_tile<A_ALONG, B_ALONG>(tile, high, (Number*)shared, sums);
-    put_tile<CAN_ADD>(sums, tile);
+    put_tile(sums, tile);
 }
 
 KERNEL(128, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,
-       u64 input, u64 output, Number* y) {
+       u64 input, u64 output, const Number* base, float keep, float by, Number* y) {
     SHARED_BYTES(shared);
-    auto tile = tile_of_rows<TILE, TILE, true>(groups, count, x, input, output, y);
-    multiply<true, true, false>(tile, shared);
+    Blend<Number> blend = {base, keep, by};
+    auto tile = tile_of_rows<TILE, TILE, true>(groups, count, x, input, output, blend, y);
+    multiply<true, true>(tile, shared);
 }
 
 KERNEL(128, grouped_backward_input, const __grid_constant__ Groups groups, u32 count,
-       const Number* dy, u64 output, u64 input, Number* dx) {
+       const Number* dy, u64 output, u64 input, const Number* base, float keep, float by,
+       Number* dx) {
     SHARED_BYTES(shared);
-    auto tile = tile_of_rows<TILE, TILE, false>(groups, count, dy, output, input, dx);
-    multiply<true, false, false>(tile, shared);
+    Blend<Number> blend = {base, keep, by};
+    auto tile = tile_of_rows<TILE, TILE, false>(groups, count, dy, output, input, blend, dx);
+    multiply<true, false>(tile, shared);
 }
 
 KERNEL(128, grouped_backward_weight, const __grid_constant__ Groups groups, u32 count,
        const Number* dy, u64 output, const Number* x, u64 input) {
     SHARED_BYTES(shared);
     auto tile = tile_of_weight<TILE, TILE>(groups, count, dy, output, x, input);
-    multiply<false, false, true>(tile, shared);
+    multiply<false, false>(tile, shared);
 }

@@ -69,6 +69,16 @@ template <bool IS_ALONG, u32 COUNT> DEVICE void copy_stage(Copies& own, u32 left
     own.from += own.stage;
 }
 
+// The first `left` of eight neighbours, for places that are not aligned; what is missing is zero.
+DEVICE uint4 eight_at(const Bf16* from, u64 left) {
+    u32 pairs[4] = {};
+#pragma unroll
+    for (u32 i = 0; i < 8; ++i) {
+        if (i < left) pairs[i / 2] |= (u32)from[i].bits << i % 2 * 16;
+    }
+    return {pairs[0], pairs[1], pairs[2], pairs[3]};
+}
+
 // The same number by number, for lines that are not aligned, and at once.
 template <bool IS_ALONG, u32 COUNT>
 DEVICE void copy_slowly(const Factor& x, u64 first, u64 k, u8* to) {
@@ -78,13 +88,7 @@ DEVICE void copy_slowly(const Factor& x, u64 first, u64 k, u8* to) {
         u64 row = IS_ALONG ? first + line : k + line % 64;
         u64 col = IS_ALONG ? k + number : first + line / 64 * 64 + number;
         u64 left = row < x.lines && col < x.width ? x.width - col : 0;
-        const Bf16* from = x.at + row * x.width + col;
-        u32 pairs[4] = {};
-#pragma unroll
-        for (u32 i = 0; i < 8; ++i) {
-            if (i < left) pairs[i / 2] |= (u32)from[i].bits << i % 2 * 16;
-        }
-        uint4 all = {pairs[0], pairs[1], pairs[2], pairs[3]};
+        uint4 all = eight_at(x.at + row * x.width + col, left);
         put_in_factor(to + swizzled(line, threadIdx.x % 8 * 16), all);
     }
 }
@@ -168,25 +172,57 @@ DEVICE void exchange(u32& low, u32& high, u32 apart) {
     high = is_above ? high : got;
 }
 
-// Writes this thread's sums, of which it has two neighbours in every eight columns: four lanes turn
-// what they have of 32 columns, so that each gets eight neighbours, 16 bytes, and all two sectors.
+// Turns what four lanes have of 32 columns: two neighbours in every eight for eight neighbours, and
+// back again.
+DEVICE void turn_pairs(u32 (&pairs)[4]) {
+    exchange(pairs[0], pairs[1], 1), exchange(pairs[2], pairs[3], 1);
+    exchange(pairs[0], pairs[2], 2), exchange(pairs[1], pairs[3], 2);
+}
+
+// Asks for what stands in every 32nd eight columns from `from` on, of which `there` exist.
+DEVICE void get_base(const Bf16* from, u32 there, bool are_eights, uint4 (&to)[WIDE / 32]) {
+#pragma unroll
+    for (u32 i = 0; i < WIDE / 32; ++i) {
+        u32 left = 32 * i < there ? there - 32 * i : 0;
+        if (are_eights) {
+            if (left > 0) to[i] = *(const uint4*)(from + 32 * i);
+        } else {
+            to[i] = eight_at(from + 32 * i, left);
+        }
+    }
+}
+
+// Two neighbours of what becomes of sums, before which two others stand.
+DEVICE u32 blended(const Blend<Bf16>& blend, u32 before, float low, float high) {
+    float above = __uint_as_float(before & 0xFFFF0000u);
+    return pair_of(blend.of(__uint_as_float(before << 16), low), blend.of(above, high));
+}
+
+// Writes what becomes of this thread's sums, of which it has two neighbours in every eight columns:
+// turned, each lane has eight neighbours, 16 bytes, and all four two sectors.
 DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
+    const Blend<Bf16>& blend = tile.blend;
     u64 col = tile.col + 8 * (lane_of_warp() % 4);
-    bool are_eights = tile.cols % 8 == 0 && is_aligned(tile.y, 16);
+    bool are_eights = tile.cols % 8 == 0 && is_aligned(tile.y, 16) && is_aligned(blend.base, 16);
 #pragma unroll
     for (u32 below = 0; below < 2; ++below, row += 8) {
         u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
         Bf16* to = tile.y + row * tile.cols + col;
+        uint4 before[WIDE / 32] = {};
+        if (blend.keep != 0.0f) {
+            get_base(blend.base + row * tile.cols + col, there, are_eights, before);
+        }
 #pragma unroll
         for (u32 i = 0; i < WIDE / 8; i += 4) {
-            u32 pairs[4];
+            const uint4& old = before[i / 4];
+            u32 pairs[4] = {old.x, old.y, old.z, old.w};
+            if (blend.keep != 0.0f) turn_pairs(pairs);
 #pragma unroll
             for (u32 j = 0; j < 4; ++j) {
                 const float(&own)[4] = sums[i + j];
-                pairs[j] = pair_of(own[2 * below], own[2 * below + 1]);
+                pairs[j] = blended(blend, pairs[j], own[2 * below], own[2 * below + 1]);
             }
-            exchange(pairs[0], pairs[1], 1), exchange(pairs[2], pairs[3], 1);
-            exchange(pairs[0], pairs[2], 2), exchange(pairs[1], pairs[3], 2);
+            turn_pairs(pairs);
             if (are_eights) {
                 uint4 all = {pairs[0], pairs[1], pairs[2], pairs[3]};
                 if (8 * i < there) *(uint4*)(to + 8 * i) = all;
@@ -235,7 +271,7 @@ DEVICE void put_singles(const Sums& sums, u32 below, float* to, u32 there, bool 
     }
 }
 
-// Writes this thread's sums in F32, four lanes a sector, or adds them to what is there.
+// Writes this thread's sums of weights in F32, four lanes a sector, or adds them to what is there.
 DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row) {
     u64 col = tile.col + 2 * (lane_of_warp() % 4);
     bool are_pairs = tile.cols % 2 == 0 && is_aligned(tile.y, 8);
@@ -244,9 +280,9 @@ DEVICE void put_sums(const Sums& sums, const Tile<float>& tile, u64 row) {
         u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
         float* to = tile.y + row * tile.cols + col;
         if (are_pairs) {
-            put_pairs(sums, below, to, there, tile.is_added);
+            put_pairs(sums, below, to, there, tile.blend.keep != 0.0f);
         } else {
-            put_singles(sums, below, to, there, tile.is_added);
+            put_singles(sums, below, to, there, tile.blend.keep != 0.0f);
         }
     }
 }
@@ -269,16 +305,19 @@ DEVICE void multiply(const Tile<N>& tile, u8* shared) {
 }
 
 KERNEL(256, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,
-       u64 input, u64 output, Number* y) {
+       u64 input, u64 output, const Number* base, float keep, float by, Number* y) {
     SHARED_BYTES(shared);
-    auto tile = tile_of_rows<HIGH, WIDE, true>(groups, count, x, input, output, y);
+    Blend<Number> blend = {base, keep, by};
+    auto tile = tile_of_rows<HIGH, WIDE, true>(groups, count, x, input, output, blend, y);
     multiply<true, true>(tile, shared);
 }
 
 KERNEL(256, grouped_backward_input, const __grid_constant__ Groups groups, u32 count,
-       const Number* dy, u64 output, u64 input, Number* dx) {
+       const Number* dy, u64 output, u64 input, const Number* base, float keep, float by,
+       Number* dx) {
     SHARED_BYTES(shared);
-    auto tile = tile_of_rows<HIGH, WIDE, false>(groups, count, dy, output, input, dx);
+    Blend<Number> blend = {base, keep, by};
+    auto tile = tile_of_rows<HIGH, WIDE, false>(groups, count, dy, output, input, blend, dx);
     multiply<true, false>(tile, shared);
 }
 

@@ -7,6 +7,9 @@
 // A block has a tile of one group's product; blocks of one group are neighbours, in bands of 16
 // tiles of rows, so that what they read stays in the cache of second level.
 //
+// Of the first two, what is written is keep base + by sum, if that is asked for, which is how
+// Newton-Schulz makes its polynomials: its groups are matrices that are all as large.
+//
 // An element is one sum over the depth, from the beginning of its group, in steps that no other
 // extent changes; beyond the ends there are zeros. So its bits depend on its own row and column
 // alone, not on the rows beside it, its place in a tile, or the other groups.
@@ -29,13 +32,24 @@ struct Factor {
     u64 lines, width;
 };
 
-// A block's tile of a product y [rows, cols], from (row, col) on.
+// What becomes of sums: keep base + by sum; with a `keep` of zero `base` is not read.
+template <typename N> struct Blend {
+    const N* base;
+    float keep, by;
+
+    DEVICE float of(float before, float sum) const {
+        sum *= by;
+        return keep == 0.0f ? sum : fmaf(keep, before, sum);
+    }
+};
+
+// A block's tile of a product y [rows, cols], from (row, col) on; `base` of its blend lies like y.
 template <typename N> struct Tile {
     Factor a, b;
     u64 depth;
+    Blend<N> blend;
     N* y;
     u64 rows, cols, row, col;
-    bool is_added;
 };
 
 // The last group that begins at or before a tile.
@@ -65,14 +79,14 @@ template <u32 HIGH, u32 WIDE, typename N> DEVICE void place(Tile<N>& tile, u32 n
 // This block's tile of the rows of a group times its matrix, which lies turned in forward.
 template <u32 HIGH, u32 WIDE, bool IS_TURNED>
 DEVICE Tile<Number> tile_of_rows(const Groups& groups, u32 count, const Number* x, u64 depth,
-                                 u64 cols, Number* y) {
+                                 u64 cols, Blend<Number> blend, Number* y) {
     const Group& own = group_of(groups, count, blockIdx.x);
     Tile<Number> tile;
     u64 rows = own.rows, first = own.first;
     tile.a = {x + first * depth, rows, depth};
     tile.b = {(const Number*)own.at, IS_TURNED ? cols : depth, IS_TURNED ? depth : cols};
     tile.depth = depth, tile.y = y + first * cols, tile.rows = rows, tile.cols = cols;
-    tile.is_added = false;
+    tile.blend = {blend.base + first * cols, blend.keep, blend.by};
     place<HIGH, WIDE>(tile, blockIdx.x - own.tile);
     return tile;
 }
@@ -86,7 +100,7 @@ DEVICE Tile<float> tile_of_weight(const Groups& groups, u32 count, const Number*
     u64 rows = own.rows, first = own.first;
     tile.a = {dy + first * output, rows, output}, tile.b = {x + first * input, rows, input};
     tile.depth = rows, tile.y = (float*)own.at, tile.rows = output, tile.cols = input;
-    tile.is_added = own.is_added != 0;
+    tile.blend = {tile.y, own.is_added ? 1.0f : 0.0f, 1.0f};
     place<HIGH, WIDE>(tile, blockIdx.x - own.tile);
     return tile;
 }

@@ -52,8 +52,8 @@ pub(crate) fn orthogonal(
     dtype: DType,
 ) -> Tensor {
     fn turned<N: Float>(gpu: &Gpu, g: View<'_, f32>, shape: &[usize], steps: usize) -> Tensor {
-        let x = newton_schulz::newton_schulz::<N>(gpu, g, shape[0], shape[1], steps);
-        floats(gpu, shape, done(x))
+        let x = newton_schulz::newton_schulz::<N>(gpu, &[g], shape[0], shape[1], steps);
+        floats(gpu, shape, done(x).remove(0))
     }
     in_format!(dtype, turned(gpu, direction, shape, steps))
 }

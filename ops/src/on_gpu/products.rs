@@ -3,7 +3,7 @@
 use kernels::{
     cuda::{
         Buffer, Float, Gpu, ViewMut,
-        grouped::{self, Extents, Sum},
+        grouped::{self, Blend, Extents, Sum},
         products::{Matrix, MatrixMut},
     },
     gemm::Output,
@@ -68,8 +68,8 @@ pub(crate) fn grouped<N: Float>(
     let mut y = make::<N>(gpu, count * width);
     let (stream, x, to) = (gpu.stream(), rows.view(), y.view_mut());
     done(match turned {
-        true => grouped::forward::<N>(stream, at, x, counts, &w, to),
-        false => grouped::backward_input::<N>(stream, at, x, counts, &w, to),
+        true => grouped::forward::<N>(stream, at, x, counts, &w, Blend::SUMS, to),
+        false => grouped::backward_input::<N>(stream, at, x, counts, &w, Blend::SUMS, to),
     });
     floats(gpu, &[count, width], y)
 }

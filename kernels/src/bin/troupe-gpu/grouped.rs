@@ -5,7 +5,7 @@ use half::bf16;
 use kernels::{
     cuda::{
         Buffer, DeviceError, Element, Float, View,
-        grouped::{self, Extents, GROUPS, Sum},
+        grouped::{self, Blend, Extents, GROUPS, Sum},
     },
     gemm::{self, Output},
 };
@@ -109,14 +109,14 @@ fn check<N: Float>(
     let y = gemm::multiply_grouped(on_cpu(&x, rows, input, false), counts, output, factor);
     let mut out = bed.poisoned(shift + rows * output)?;
     let to = out.view_mut().part(shift..shift + rows * output);
-    grouped::forward(&bed.stream, at, on_x.view(), counts, &views, to)?;
+    grouped::forward(&bed.stream, at, on_x.view(), counts, &views, Blend::SUMS, to)?;
     behind(bed, &named::<N>("grouped forward", name), &out, &y, shift)?;
 
     let factor = |e: usize| on_cpu(&w[e], output, input, false).into();
     let dx = gemm::multiply_grouped(on_cpu(&dy, rows, output, false), counts, input, factor);
     let mut out = bed.poisoned(shift + rows * input)?;
     let to = out.view_mut().part(shift..shift + rows * input);
-    grouped::backward_input(&bed.stream, at, on_dy.view(), counts, &views, to)?;
+    grouped::backward_input(&bed.stream, at, on_dy.view(), counts, &views, Blend::SUMS, to)?;
     behind(bed, &named::<N>("grouped backward_input", name), &out, &dx, shift)?;
 
     weight(bed, counts, at, (&dy, &on_dy), (&x, &on_x))
@@ -245,8 +245,8 @@ fn outputs<N: Float>(
     let w = w.iter().map(|w| bed.up(w)).collect::<Result<Vec<_>, _>>()?;
     let w: Vec<View<'_, N>> = w.iter().map(Buffer::view).collect();
     let (mut y, mut dx) = (bed.poisoned(dy.len())?, bed.poisoned(x.len())?);
-    grouped::forward(s, at, on_x.view(), counts, &w, y.view_mut())?;
-    grouped::backward_input(s, at, on_dy.view(), counts, &w, dx.view_mut())?;
+    grouped::forward(s, at, on_x.view(), counts, &w, Blend::SUMS, y.view_mut())?;
+    grouped::backward_input(s, at, on_dy.view(), counts, &w, Blend::SUMS, dx.view_mut())?;
     let zeros = vec![0.0_f32; at.input * at.output];
     let mut dw = counts.iter().map(|_| bed.up(&zeros)).collect::<Result<Vec<_>, _>>()?;
     let mut end = 0;

@@ -12,6 +12,7 @@ mod grouped;
 mod loss;
 mod memory;
 mod messages;
+mod orthogonal;
 mod pieces;
 mod products;
 mod routing;
@@ -116,6 +117,7 @@ fn once(
         let mut bed = Bed::without_kernels(device, seed, is_brief)?;
         grouped::all(&mut bed)?;
         attention::all(&mut bed)?;
+        orthogonal::all(&mut bed)?;
         return Ok(bed.finish());
     }
     let mut bed = Bed::new(device, seed, is_brief)?;
@@ -127,6 +129,7 @@ fn once(
     loss::all(&mut bed)?;
     products::all(&mut bed)?;
     grouped::all(&mut bed)?;
+    orthogonal::all(&mut bed)?;
     attention::all(&mut bed)?;
     messages::all(&mut bed, MESSAGE_LIMIT)?;
     Ok(bed.finish())

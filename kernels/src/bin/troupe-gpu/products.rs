@@ -3,11 +3,10 @@
 use half::bf16;
 use kernels::{
     cuda::{
-        self, DeviceError, Float,
+        DeviceError, Float,
         products::{Matrix, MatrixMut},
     },
     gemm::{self, Output},
-    newton_schulz::newton_schulz,
 };
 
 use crate::bed::{Bed, named, tolerance};
@@ -24,9 +23,7 @@ pub fn all(bed: &mut Bed) -> Result<(), DeviceError> {
             }
         }
     }
-    strided(bed)?;
-    orthogonal::<f32>(bed)?;
-    orthogonal::<bf16>(bed)
+    strided(bed)
 }
 
 /// A matrix on the host and how it is stored.
@@ -88,21 +85,4 @@ fn strided(bed: &mut Bed) -> Result<(), DeviceError> {
     let out = MatrixMut::strided(on_c.view_mut().part(c_from..len), rows, cols, stride);
     bed.gpu.products().product(out, Output::Write, 1.0, left, right)?;
     bed.close("product of parts", &on_c, &c, 2e-6)
-}
-
-/// Newton-Schulz of flat, square and tall matrices, and of one without a norm.
-fn orthogonal<N: Float>(bed: &mut Bed) -> Result<(), DeviceError> {
-    for (rows, cols) in [(24, 10), (10, 24), (33, 33), (1, 5)] {
-        let g: Vec<f32> = bed.normal(rows * cols, 1.0);
-        let expected = newton_schulz::<N>(&g, rows, cols, 5);
-        let expected: Vec<N> = expected.into_iter().map(N::nearest).collect();
-        let on_g = bed.up(&g)?;
-        let x = cuda::newton_schulz::newton_schulz::<N>(&bed.gpu, on_g.view(), rows, cols, 5)?;
-        // Five steps of rounded products spread a rounding over the whole matrix.
-        let apart = 50.0 * tolerance::<N>();
-        bed.close(&named::<N>("newton_schulz", (rows, cols)), &x, &expected, apart)?;
-    }
-    let on_g = bed.up(&[0.0_f32; 12])?;
-    let x = cuda::newton_schulz::newton_schulz::<N>(&bed.gpu, on_g.view(), 3, 4, 5)?;
-    bed.close(&named::<N>("newton_schulz of zeros", (3, 4)), &x, &[N::ZERO; 12], 0.0)
 }

@@ -3,7 +3,7 @@
 use kernels::{
     cuda::{
         Buffer, DeviceError, View,
-        grouped::{self, Extents, Sum},
+        grouped::{self, Blend, Extents, Sum},
         products::{Matrix, MatrixMut},
     },
     gemm::Output,
@@ -26,7 +26,7 @@ impl Clock {
         let flops = 2.0 * (rows * size) as f64;
         let moved = 2 * rows * (input + output);
         self.line("grouped forward", moved + 2 * experts * size, flops, || {
-            grouped::forward(s, at, x.view(), &counts, &w, y.view_mut())
+            grouped::forward(s, at, x.view(), &counts, &w, Blend::SUMS, y.view_mut())
         })?;
         self.line("as one dense product", moved + 2 * size, flops, || {
             let (a, b) = (Matrix::new(x.view(), rows, input), Matrix::new(w[0], output, input));
@@ -34,7 +34,7 @@ impl Clock {
             self.products.product(c, Output::Write, 1.0, a, b.transposed())
         })?;
         self.line("grouped backward input", moved + 2 * experts * size, flops, || {
-            grouped::backward_input(s, at, y.view(), &counts, &w, x.view_mut())
+            grouped::backward_input(s, at, y.view(), &counts, &w, Blend::SUMS, x.view_mut())
         })?;
         self.line("as one dense product", moved + 2 * size, flops, || {
             let (a, b) = (Matrix::new(y.view(), rows, output), Matrix::new(w[0], output, input));
