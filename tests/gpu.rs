@@ -184,18 +184,20 @@ fn a_run_goes_on_in_the_other_place() {
         };
         let (whole, halves) = (text(&format!("whole-{name}")), text(&format!("halves-{name}")));
         let every = "checkpoint=(dir: \"unused\", every: \"2 steps\", keep: 9)";
-        let sets = ["--set", "stop=Steps(3)", "--set", every];
+        let sets = ["--set", "stop=Steps(4)", "--set", every];
         if run(&[&["run", JOB, "--dir", &whole][..], &sets].concat(), first).is_none() {
             return;
         }
         run(&[&["run", JOB, "--dir", &halves][..], &sets].concat(), first);
-        fs::remove_dir_all(Path::new(&halves).join("step-00000003")).unwrap();
+        fs::remove_dir_all(Path::new(&halves).join("step-00000004")).unwrap();
         run(&["resume", &halves], then);
         let (whole, halves) = (losses(Path::new(&whole)), losses(Path::new(&halves)));
-        let (last, again) = (whole[2], halves[halves.len() - 1]);
+        let (last, again) = (&whole[2..], &halves[halves.len() - 2..]);
         assert_eq!(halves[..2], whole[..2]);
+        // One loss may be the same in both places, which differ in a few last bits.
         assert!(last != again, "nobody has moved");
-        assert!((last - again).abs() < 1e-3, "{name}: {halves:?} {whole:?}");
+        let are_near = last.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(are_near, "{name}: {halves:?} {whole:?}");
     }
 }
 

@@ -1,14 +1,17 @@
 //! What a job computes on: the processor, or the GPUs of this machine.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use graphs::{ModelGraph, Plan, address::Address, memory::Loads, plan::Side};
 use kernels::cuda::{
-    Compiler, Device, DeviceError, Gpu, libraries, probe,
+    Compiler, Device, DeviceError, Gpu, libraries, newton_schulz, probe,
     products::WORKSPACE_BYTES,
     program::{Format, Program, Source, Widths},
 };
-use ops::{DType, Op, Place};
+use ops::{DType, Op, Place, optim::Optimizer};
 
 use crate::{
     exit::Failure,
@@ -167,7 +170,7 @@ fn needed(job: &Job, graph: &ModelGraph, plan: &Plan, gpus: usize) -> Vec<(u64, 
     let (dtype, optimizer) = (job.precision.dtype(), &job.learner().1.optimizer);
     let memory = graphs::memory::scan(graph, plan, dtype, optimizer, &Loads::Balanced);
     let ranks = plan.mesh.ranks();
-    let beside = scratch(graph, plan) + WORKSPACE_BYTES as u64;
+    let beside = scratch(graph, plan, optimizer) + WORKSPACE_BYTES as u64;
     let mut needed = vec![(0, beside); gpus.min(ranks)];
     for address in Address::all(&plan.mesh).into_iter().filter(|it| it.side == Side::Stage) {
         let gpu = gpu_of(address.index(&plan.mesh) / 2, ranks, gpus);
@@ -177,7 +180,7 @@ fn needed(job: &Job, graph: &ModelGraph, plan: &Plan, gpus: usize) -> Vec<(u64, 
 }
 
 /// Bytes that operators and updates take for themselves during a call, at most.
-fn scratch(graph: &ModelGraph, plan: &Plan) -> u64 {
+fn scratch(graph: &ModelGraph, plan: &Plan, optimizer: &Optimizer) -> u64 {
     let tokens = plan.batch.microbatch * plan.batch.context;
     let of_operator = graph.nodes().map(|node| match &node.op {
         // Logits, and gradients of the logits of a chunk and of the input.
@@ -189,10 +192,24 @@ fn scratch(graph: &ModelGraph, plan: &Plan) -> u64 {
         Op::Router(op) => tokens * (op.width + 2 * op.experts),
         _ => 0,
     });
-    // Newton-Schulz: the matrix joined, lying flat and as the results of two steps; two squares.
-    let of_update = graph.parameters().iter().map(|parameter| 6 * parameter.elements());
-    let most = of_operator.chain(of_update).max().unwrap_or(0);
+    let most = of_operator.chain(of_updates(graph, optimizer)).max().unwrap_or(0);
     2 * (most * DType::F32.size()) as u64
+}
+
+/// Elements that a batch of parameters of each shape takes, as many as may be updated together.
+fn of_updates(graph: &ModelGraph, optimizer: &Optimizer) -> impl Iterator<Item = usize> {
+    let mut kinds: BTreeMap<(bool, &[usize]), usize> = BTreeMap::new();
+    for spec in graph.parameters().iter().map(|parameter| &parameter.spec) {
+        let is_matrix = optimizer.muon(spec.rule, &spec.shape).is_some();
+        *kinds.entry((is_matrix, &spec.shape)).or_default() += 1;
+    }
+    kinds.into_iter().map(|((is_matrix, shape), count)| {
+        let elements = shape.iter().product::<usize>();
+        // Newton-Schulz: the matrices joined, lying flat and as the results of two steps; two
+        // squares. AdamW: the new values, and sums of squares by rows.
+        let buffers = if is_matrix { 6 } else { 2 };
+        buffers * elements * count.min(newton_schulz::at_once(elements))
+    })
 }
 
 /// The programs that a job needs, so that none is compiled within a step.

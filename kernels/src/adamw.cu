@@ -3,8 +3,8 @@
 //     m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
 //     w = w keep - rate m / (sqrt(v) spread + eps)
 //
-// with g the gradient times `scale`, rounded before anything else. The host works out
-// rate = lr / (1 - b1^step), spread = 1 / sqrt(1 - b2^step) and keep = 1 - lr decay, as in adamw.rs.
+// with g the gradient times `scale`, rounded before anything else. The host works out, as in
+// adamw.rs, rate = lr / (1 - b1^step), spread = 1 / sqrt(1 - b2^step) and keep = 1 - lr decay.
 //
 // Pieces: gradient, m, v, w. Launch: any grid of blocks of at most 256, pieces along y.
 

@@ -3,7 +3,7 @@
 // what stands in their outputs; see cuda/newton_schulz.rs.
 
 // x[i] = values[i] / (norm + 1e-7), rounded to the format of products; the square of the norm is
-// what `squares_join` wrote, of one piece after the other. All threads take the root for themselves.
+// what `squares_join` wrote, piece after piece. All threads take the root for themselves.
 //
 // Pieces: values, x. Launch: any grid of blocks of at most 256, pieces along y; threads stride over
 // groups of eight elements.

@@ -7,8 +7,8 @@ const u64 SQUARES_OF_A_PART = 4096;
 // that a fixed tree joins, so the bits are the CPU's. Each row has ceil(columns / 4096) parts, each
 // piece `count`.
 //
-// Pieces: values. Launch: sixteen threads for each part, blocks of at most 256, the last one full as
-// well, pieces along y.
+// Pieces: values. Launch: sixteen threads for each part, blocks of at most 256, the last one full
+// as well, pieces along y.
 KERNEL(256, squares_parts, const __grid_constant__ Pieces<1> pieces, u64 columns,
        u64 parts_of_row, u64 count, float* parts) {
     const float* values = (const float*)pieces.at[0][blockIdx.y];

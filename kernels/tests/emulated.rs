@@ -1,5 +1,5 @@
-//! The device layer, every kernel and messages on an emulation of the NVIDIA driver, NVRTC, cuBLASLt
-//! and NCCL.
+//! The device layer, every kernel and messages on an emulation of the NVIDIA driver, NVRTC,
+//! cuBLASLt and NCCL.
 //!
 //! No GPU is involved: `shim/` compiles the CUDA sources as C++ and runs each block's threads as
 //! fibers, which ThreadSanitizer watches if asked to. So what is shown is what kernels mean, that

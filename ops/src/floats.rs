@@ -12,7 +12,8 @@ use kernels::{
 use crate::{
     DType, Place, Tensor,
     grouped_linear::experts,
-    on_gpu::{done, floats, make, products, rows::narrowed},
+    on_gpu::{done, make, products, rows::nearest},
+    tensor::in_format,
 };
 
 /// A vector of f32 on the host or on a GPU.
@@ -130,6 +131,42 @@ impl Floats {
         match self {
             Floats::Host(values) => values,
             Floats::Gpu(_) => panic!("numbers of a GPU are read on the host without a copy"),
+        }
+    }
+
+    /// The numbers, which have to be on the host, to write.
+    ///
+    /// # Panics
+    ///
+    /// If they are on a GPU.
+    pub(crate) fn host_mut(&mut self) -> &mut [f32] {
+        match self {
+            Floats::Host(values) => values,
+            Floats::Gpu(_) => panic!("numbers of a GPU are written on the host without a copy"),
+        }
+    }
+
+    /// The numbers, which have to be on a GPU.
+    ///
+    /// # Panics
+    ///
+    /// If they are on the host.
+    pub(crate) fn on_gpu(&self) -> &OnGpu {
+        match self {
+            Floats::Gpu(own) => own,
+            Floats::Host(_) => panic!("numbers of the host are read on a GPU without a copy"),
+        }
+    }
+
+    /// The numbers, which have to be on a GPU, to write.
+    ///
+    /// # Panics
+    ///
+    /// If they are on the host.
+    pub(crate) fn on_gpu_mut(&mut self) -> &mut OnGpu {
+        match self {
+            Floats::Gpu(own) => own,
+            Floats::Host(_) => panic!("numbers of the host are written on a GPU without a copy"),
         }
     }
 
@@ -265,50 +302,71 @@ impl Floats {
         }
     }
 
-    /// Begins to sum their squares by rows of so many columns.
-    pub fn squares(&self, columns: usize) -> SquaresOf {
-        match self {
-            Floats::Host(values) => SquaresOf::Host(Squares::of_rows(values, columns)),
-            Floats::Gpu(own) => {
-                let (gpu, values) = (&own.gpu, own.view());
-                let mut parts = make(gpu, squares::scratch(own.len, columns));
-                let mut words = make(gpu, squares::RESULT);
+    /// Begins to sum the squares of each of some, by rows of so many columns.
+    ///
+    /// # Panics
+    ///
+    /// If they are in different places, or of different lengths on a GPU.
+    pub fn squares(all: &[&Floats], columns: usize) -> SquaresOf {
+        match Self::place_of(all) {
+            Place::Host => {
+                let squares = |values: &&Floats| Squares::of_rows(values.host(), columns);
+                SquaresOf::Host(all.iter().map(squares).collect())
+            }
+            Place::Gpu(gpu) => {
+                let parts = all.len() * squares::scratch(all[0].len(), columns);
+                let (mut parts, mut words) =
+                    (make(&gpu, parts), make(&gpu, all.len() * squares::RESULT));
                 let (parts, to) = (parts.view_mut(), words.view_mut());
-                done(squares::of_rows(gpu.stream(), &[values], columns, parts, to));
-                SquaresOf::Gpu(gpu.clone(), words)
+                done(squares::of_rows(gpu.stream(), &Self::views(all), columns, parts, to));
+                SquaresOf::Gpu(gpu, words)
             }
         }
     }
 
-    /// Rounded to a format.
-    pub fn nearest(&self, shape: &[usize], dtype: DType) -> Tensor {
-        match self {
-            Floats::Host(values) => Tensor::nearest(shape, values, dtype),
-            Floats::Gpu(own) if dtype == DType::F32 => {
-                floats(&own.gpu, shape, done(own.gpu.copied(own.view())))
+    /// Each of some, rounded to a format.
+    ///
+    /// # Panics
+    ///
+    /// If they are in different places, or of different lengths on a GPU.
+    pub fn nearest(all: &[&Floats], shape: &[usize], dtype: DType) -> Vec<Tensor> {
+        match Self::place_of(all) {
+            Place::Host => {
+                all.iter().map(|values| Tensor::nearest(shape, values.host(), dtype)).collect()
             }
-            Floats::Gpu(own) => narrowed(&own.gpu, shape, own.view()),
+            Place::Gpu(gpu) => in_format!(dtype, nearest(&gpu, shape, &Self::views(all))),
         }
+    }
+
+    /// The place of some; the host's if there is none.
+    pub(crate) fn place_of(all: &[&Floats]) -> Place {
+        all.first().map_or(Place::Host, |first| first.place())
+    }
+
+    /// Those of a GPU, to read.
+    pub(crate) fn views<'a>(all: &[&'a Floats]) -> Vec<View<'a, f32>> {
+        all.iter().map(|values| values.on_gpu().view()).collect()
     }
 }
 
-/// The squares of some rows, known or under way on a GPU.
+/// The sums of the squares of some rows each, known or under way on a GPU.
 #[derive(Debug)]
 pub enum SquaresOf {
     /// Known.
-    Host(Squares),
-    /// The words that a GPU writes.
+    Host(Vec<Squares>),
+    /// The words of all sums, which a GPU writes.
     Gpu(Gpu, Buffer<u64>),
 }
 
 impl SquaresOf {
-    /// The sum; waits for a GPU.
-    pub fn known(self) -> Squares {
+    /// The sums; waits for a GPU.
+    pub fn known(self) -> Vec<Squares> {
         match self {
             SquaresOf::Host(squares) => squares,
             SquaresOf::Gpu(gpu, words) => {
                 let words = done(gpu.down(words.view()));
-                Squares::from_words(words.try_into().expect("as many words as a sum has"))
+                let (each, _) = words.as_chunks::<{ squares::RESULT }>();
+                each.iter().map(|words| Squares::from_words(*words)).collect()
             }
         }
     }

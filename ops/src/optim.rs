@@ -17,7 +17,7 @@ pub use self::{
     qk_clip::{Gamma, Rows, qk_clip},
     state::{State, StateError},
 };
-use crate::{DType, Floats, OnGpu, Rule, on_gpu::optim as on_gpu};
+use crate::{DType, Floats, Place, Rule, on_gpu::optim as on_gpu};
 
 /// How weights move, as a job file spells it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -75,6 +75,26 @@ pub struct PlainAdamW {
     pub weight_decay: f32,
     /// Step of the router's bias. Default 0.001, inherited from DeepSeek-V3.
     pub balance_rate: f32,
+}
+
+/// A parameter, or rows of it, on its way.
+#[derive(Debug)]
+pub struct Moving<'a> {
+    /// Its gradient.
+    pub grad: &'a Floats,
+    /// Its master.
+    pub master: &'a mut Floats,
+    /// What the optimizer remembers of it.
+    pub state: &'a mut State,
+}
+
+/// What a step of AdamW moves.
+struct Adam<'a> {
+    /// The step's number, from 1 on.
+    step: f32,
+    grad: &'a Floats,
+    /// Moments, then master.
+    moved: [&'a mut Floats; 3],
 }
 
 impl Default for MuonClip {
@@ -172,14 +192,37 @@ impl Optimizer {
         debug_assert_eq!(self.state(rule, shape).layout(), state.layout());
         match (self, state) {
             (Optimizer::MuonClip(muon), State::Muon { momentum }) => {
-                let direction = muon.direction(grad, momentum);
-                muon.turn(shape, lr, &muon.orthogonal(shape, dtype, &direction), master);
+                let direction = muon.directions(vec![(grad, momentum)]).remove(0);
+                let orthogonal = muon.orthogonal(shape, dtype, &[&direction]).remove(0);
+                muon.turn(shape, lr, vec![(&orthogonal, master)]);
             }
-            (_, State::AdamW { first, second, step }) => {
+            (_, state) => self.step_adamw(lr, 1.0, vec![Moving { grad, master, state }]),
+        }
+    }
+
+    /// One step of AdamW of several parameters, or rows of them, with their gradients times
+    /// `scale`.
+    ///
+    /// What has another state stays as it is. On a GPU they go together, in whatever company with
+    /// the same bits.
+    ///
+    /// # Panics
+    ///
+    /// If not all is in one place, the lengths of one's parts differ, or, on a GPU, those of
+    /// several.
+    pub fn step_adamw(&self, lr: f32, scale: f32, all: Vec<Moving<'_>>) {
+        let mut left: Vec<Adam<'_>> = Vec::new();
+        for Moving { grad, master, state } in all {
+            if let State::AdamW { first, second, step } = state {
                 step[0] += 1.0;
-                step_adamw(&self.adamw(lr, step[0]), grad, [first, second, master]);
+                left.push(Adam { step: step[0], grad, moved: [first, second, master] });
             }
-            (_, State::Muon { .. } | State::None) => {}
+        }
+        while let Some(Adam { step, .. }) = left.first() {
+            let how = adamw::Update { scale, ..self.adamw(lr, *step) };
+            let others = left.iter().position(|it| it.step != *step).unwrap_or(left.len());
+            let rest = left.split_off(others);
+            step_alike(&how, std::mem::replace(&mut left, rest));
         }
     }
 
@@ -192,17 +235,18 @@ impl Optimizer {
     }
 }
 
-/// One step of AdamW, where the weights are: moments, then master.
-fn step_adamw(how: &adamw::Update, grad: &Floats, all: [&mut Floats; 3]) {
-    match (grad, all) {
-        (Floats::Host(grad), [Floats::Host(first), Floats::Host(second), Floats::Host(master)]) => {
-            adamw::update(how, grad, first, second, master);
+/// A step of the same number, where the weights are.
+fn step_alike(how: &adamw::Update, all: Vec<Adam<'_>>) {
+    match all.first().map_or(Place::Host, |first| first.grad.place()) {
+        Place::Host => all.into_iter().for_each(|Adam { grad, moved, .. }| {
+            let [first, second, master] = moved.map(Floats::host_mut);
+            adamw::update(how, grad.host(), first, second, master);
+        }),
+        Place::Gpu(gpu) => {
+            let all = all.into_iter();
+            let on_gpu = all.map(|it| (it.grad.on_gpu(), it.moved.map(Floats::on_gpu_mut)));
+            on_gpu::adamw(&gpu, how, on_gpu.collect());
         }
-        (Floats::Gpu(grad), [Floats::Gpu(first), Floats::Gpu(second), Floats::Gpu(master)]) => {
-            let all = [first, second, master].map(OnGpu::view_mut);
-            on_gpu::adamw(grad.gpu(), how, grad.view(), all);
-        }
-        _ => panic!("a gradient, a master and its state in different places"),
     }
 }
 

@@ -20,6 +20,9 @@ use ops::{
 #[path = "../../kernels/tests/emulation/mod.rs"]
 mod emulation;
 
+#[path = "on_gpu/company.rs"]
+mod company;
+
 use emulation::{Emulation, PLAIN};
 
 /// Set in the process that is to check.
@@ -52,6 +55,7 @@ fn inside() {
     let mut bed = Bed { place: Place::Gpu(gpu), seed, tensors: 0, checked: 0 };
     operators(&mut bed);
     updates(&mut bed);
+    company::all(&mut bed);
     storage(&mut bed);
     sums(&mut bed);
     println!("{} comparisons", bed.checked);
@@ -291,7 +295,10 @@ fn updates(bed: &mut Bed) {
                 let state = state.at(&Place::Host);
                 let mut all = master.to_host();
                 state.buffers().iter().for_each(|(_, values)| all.extend_from_slice(values));
-                (master.nearest(&shape, dtype), Tensor::from_f32(&[all.len()], all))
+                (
+                    Floats::nearest(&[&master], &shape, dtype).remove(0),
+                    Tensor::from_f32(&[all.len()], all),
+                )
             });
             let tolerance = if dtype == DType::F32 { 2e-4 } else { 2e-2 };
             bed.close("value after updates", &got.0, &truth.0, tolerance);
@@ -329,7 +336,7 @@ fn sums(bed: &mut Bed) {
         let mut sum = Floats::at(&place, a.clone());
         sum.add(&Floats::at(&place, b.clone()));
         sum.scale(3..30, 0.5);
-        let squares = sum.squares(8).known();
+        let squares = Floats::squares(&[&sum], 8).known();
         let joined = Floats::joined([sum.part(30..40), sum.part(0..7)]);
         assert_eq!(joined, Floats::from([&sum.to_host()[30..40], &sum.to_host()[..7]].concat()));
         (squares, sum.to_host())

@@ -74,6 +74,17 @@ impl Holdings {
         holding.owned.as_mut().expect("asked for a slice that is not empty")
     }
 
+    /// The slices of some parameters, in rising order, that this actor updates.
+    pub fn all_owned(&mut self, parameters: &[usize]) -> Vec<&mut Owned> {
+        let (Some(first), Some(last)) = (parameters.first(), parameters.last()) else {
+            return Vec::new();
+        };
+        let between = self.parameters.range_mut(first..=last);
+        let wanted = between.filter(|(index, _)| parameters.binary_search(index).is_ok());
+        let owned = wanted.map(|(_, holding)| holding.owned.as_mut());
+        owned.map(|owned| owned.expect("asked for slices that are not empty")).collect()
+    }
+
     /// Values of a node's weights, as its operator takes them.
     pub fn values(&self, node: NodeId) -> Vec<Tensor> {
         let indices = self.by_node.get(&node).map_or(&[][..], |indices| indices);

@@ -5,6 +5,7 @@
 //! goes on in the order of lanes, and an update needs nothing but the gradient of its rows, the
 //! verdict and, for Muon, its rows of the result of Newton-Schulz.
 
+mod batches;
 mod reduce;
 mod update;
 
@@ -20,6 +21,7 @@ use graphs::{
 };
 use ops::{Floats, Rule, Tensor};
 
+pub(crate) use self::batches::Batches;
 use self::reduce::{Joining, Passing};
 use crate::{
     board::Doing,
@@ -45,6 +47,9 @@ pub(crate) struct Phase {
     unjoined: Option<usize>,
     /// Gradients of own slices over all lanes; dropped by the update.
     joined: BTreeMap<usize, Floats>,
+    /// Those whose squares nobody has begun to sum: of what is joined at one time they are summed
+    /// together.
+    unmeasured: Vec<usize>,
     /// Reports of the joined gradients, sent when all are there.
     reports: Vec<Joining>,
     /// What the update waits for.
@@ -72,7 +77,7 @@ impl Worker {
         self.write_board(Doing::Working("sending gradients to the holders of slices".into()));
         let trained = self.trained();
         let own = trained.iter().filter(|it| self.holdings.parameters[it].owned.is_some()).count();
-        self.phase.unjoined = Some(own - self.phase.reports.len());
+        self.phase.unjoined = Some(own - self.phase.joined.len());
         let left = trained.into_iter().filter(|it| !self.phase.sent.contains(it));
         let left: Vec<usize> = left.collect();
         left.into_iter().for_each(|parameter| self.send_gradient(parameter));
@@ -118,6 +123,7 @@ impl Worker {
             self.phase.sent.insert(parameter);
             self.send_gradient(parameter);
         }
+        self.report_joined();
     }
 
     /// Sends a message of the phase, over the link of the rank if there is one, and counts its

@@ -33,7 +33,7 @@ use crate::{
     mailbox::Mailbox,
     message::Message,
     moments::Moments,
-    phase::Phase,
+    phase::{Batches, Phase},
     post::{Connect, Post},
     report::{Report, Seen},
     trace::Recorder,
@@ -78,6 +78,8 @@ pub struct Worker {
     pub(crate) trail: Trail,
     /// The optimizer phase.
     pub(crate) phase: Phase,
+    /// What its updates take together; never changed.
+    pub(crate) batches: Batches,
     /// Notes of the step, if it is recorded; handed over with the last report of the step.
     pub(crate) recorder: Option<Recorder>,
 }
@@ -101,6 +103,7 @@ impl Worker {
         let claim = Claim::new(parameters + masters + states);
         let tasks = tasks(&brief, me);
         let mailbox = Mailbox::new(&brief.plan);
+        let batches = Batches::new(&brief, me);
         let keepings = flight::keepings(&brief.plan, &brief.graph, me.stage, me.side);
         let boundaries = flight::boundaries(&brief.plan, &brief.graph);
         Worker {
@@ -124,6 +127,7 @@ impl Worker {
             seen: Seen::default(),
             trail: Trail::default(),
             phase: Phase::default(),
+            batches,
             recorder: None,
         }
     }
@@ -167,7 +171,7 @@ impl Worker {
             Message::Momentum { parameter, from, direction } => {
                 self.gather_direction(parameter, from, direction);
             }
-            Message::Update { parameter, rows } => self.turn(parameter, &rows),
+            Message::Update { parameter, rows } => self.turn(&[parameter], &[rows]),
             Message::Weight { parameter, from, value } => self.install(parameter, from, value),
             Message::Copied { key, step, batch, interval } => {
                 if let Some(recorder) = &mut self.recorder {

@@ -83,7 +83,7 @@ struct Group {
     is_added: bool,
 }
 
-/// Queues `y[r, o] = sum_i x[r, i] w_e[o, i]` for the rows of each group `e`, or what becomes of it.
+/// Queues what becomes of `sum_i x[r, i] w_e[o, i]` for the rows of each group `e`: `y[r, o]`.
 ///
 /// `counts` are the rows of each group, one after the other; a group without rows costs nothing.
 ///
@@ -111,7 +111,7 @@ pub fn forward<N: Float>(
     })
 }
 
-/// Queues `dx[r, i] = sum_o dy[r, o] w_e[o, i]` for the rows of each group `e`, or what becomes of it.
+/// Queues what becomes of `sum_o dy[r, o] w_e[o, i]` for the rows of each group `e`: `dx[r, i]`.
 ///
 /// # Errors
 ///

@@ -2,7 +2,8 @@
 //!
 //! Several matrices of one shape go together: an expert layer has hundreds, whose products alone
 //! are a few tiles each, and a launch takes the host longer than the device. What is multiplied how
-//! follows from the shape, never from how many there are, so a matrix has the bits that it has alone.
+//! follows from the shape, never from how many there are, so a matrix has the bits that it has
+//! alone.
 
 use super::{
     Buffer, DeviceError, Float, Gpu, PIECES, Stream, View, ViewMut,
@@ -28,8 +29,8 @@ pub fn at_once(elements: usize) -> usize {
     (ELEMENTS / elements.max(1)).clamp(1, PIECES)
 }
 
-/// The `[rows, cols]` matrices after `steps` quintic steps, with all products in format `N`: in each
-/// buffer as many as are worked on [`at_once`], one behind the other.
+/// The `[rows, cols]` matrices after `steps` quintic steps, with all products in format `N`: in
+/// each buffer as many as are worked on [`at_once`], one behind the other.
 ///
 /// The norms that they are divided by stay on the device.
 ///

@@ -1,67 +1,72 @@
-//! The updates of weights.
+//! The updates of weights, of several parameters of a shape at a time.
 
 use kernels::{
     adamw::Update,
-    cuda::{Float, Gpu, View, ViewMut, elementwise, newton_schulz, reduce},
+    cuda::{Buffer, Float, Gpu, View, elementwise, newton_schulz, reduce},
 };
 
 use super::{done, floats, make};
 use crate::{DType, OnGpu, Tensor, tensor::in_format};
 
-/// One step of AdamW.
-pub(crate) fn adamw(
-    gpu: &Gpu,
-    how: &Update,
-    grad: View<'_, f32>,
-    [first, second, master]: [ViewMut<'_, f32>; 3],
-) {
-    done(elementwise::adamw(
-        gpu.stream(),
-        how,
-        &[grad],
-        &mut [first],
-        &mut [second],
-        &mut [master],
-    ));
+/// One step of AdamW: of each parameter the gradient, both moments and the master.
+pub(crate) fn adamw(gpu: &Gpu, how: &Update, all: Vec<(&OnGpu, [&mut OnGpu; 3])>) {
+    let grads: Vec<View<'_, f32>> = all.iter().map(|(grad, _)| grad.view()).collect();
+    let (mut first, mut second, mut master) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, moved) in all {
+        let [m, v, w] = moved.map(OnGpu::view_mut);
+        first.push(m);
+        second.push(v);
+        master.push(w);
+    }
+    done(elementwise::adamw(gpu.stream(), how, &grads, &mut first, &mut second, &mut master));
 }
 
-/// Adds a gradient to the momentum; how far it looks ahead.
-pub(crate) fn look_ahead(
-    gpu: &Gpu,
-    momentum: ViewMut<'_, f32>,
-    decay: f32,
-    grad: View<'_, f32>,
-) -> OnGpu {
-    let mut ahead = make(gpu, grad.len());
-    done(reduce::look_ahead(
-        gpu.stream(),
-        &mut [momentum],
-        decay,
-        &[grad],
-        &mut [ahead.view_mut()],
-    ));
-    OnGpu::of(gpu, ahead)
+/// Adds gradients to their momenta; how far these look ahead.
+pub(crate) fn look_ahead(gpu: &Gpu, decay: f32, all: Vec<(&OnGpu, &mut OnGpu)>) -> Vec<OnGpu> {
+    let grads: Vec<View<'_, f32>> = all.iter().map(|(grad, _)| grad.view()).collect();
+    let mut ahead: Vec<Buffer<f32>> = grads.iter().map(|grad| make(gpu, grad.len())).collect();
+    let mut momenta: Vec<_> = all.into_iter().map(|(_, momentum)| momentum.view_mut()).collect();
+    let mut to: Vec<_> = ahead.iter_mut().map(Buffer::view_mut).collect();
+    done(reduce::look_ahead(gpu.stream(), &mut momenta, decay, &grads, &mut to));
+    ahead.into_iter().map(|ahead| OnGpu::of(gpu, ahead)).collect()
 }
 
-/// Newton-Schulz with products in a format, in that format.
+/// Newton-Schulz with products in a format, in that format, on directions of one shape.
 pub(crate) fn orthogonal(
     gpu: &Gpu,
-    direction: View<'_, f32>,
+    directions: &[View<'_, f32>],
     shape: &[usize],
     steps: usize,
     dtype: DType,
-) -> Tensor {
-    fn turned<N: Float>(gpu: &Gpu, g: View<'_, f32>, shape: &[usize], steps: usize) -> Tensor {
-        let x = newton_schulz::newton_schulz::<N>(gpu, &[g], shape[0], shape[1], steps);
-        floats(gpu, shape, done(x).remove(0))
-    }
-    in_format!(dtype, turned(gpu, direction, shape, steps))
+) -> Vec<Tensor> {
+    in_format!(dtype, orthogonal_in(gpu, directions, shape, steps))
 }
 
-/// `master = keep * master + by * x`.
-pub(crate) fn turn(gpu: &Gpu, master: ViewMut<'_, f32>, keep: f32, by: f32, x: &Tensor) {
-    fn add<N: Float>(gpu: &Gpu, master: ViewMut<'_, f32>, keep: f32, by: f32, x: &Tensor) {
-        done(reduce::scale_and_add(gpu.stream(), &mut [master], keep, by, &[x.view::<N>()]));
+/// Those that are worked on together share a buffer.
+fn orthogonal_in<N: Float>(
+    gpu: &Gpu,
+    directions: &[View<'_, f32>],
+    shape: &[usize],
+    steps: usize,
+) -> Vec<Tensor> {
+    let (rows, columns) = (shape[0], shape[1]);
+    let together = newton_schulz::newton_schulz::<N>(gpu, directions, rows, columns, steps);
+    let each = |x: Buffer<N>| {
+        let count = x.len() / (rows * columns).max(1);
+        let all = floats(gpu, &[count * rows, columns], x);
+        (0..count).map(move |which| all.rows(which * rows..(which + 1) * rows))
+    };
+    done(together).into_iter().flat_map(each).collect()
+}
+
+/// `master = keep * master + by * x` of several masters, each with its own `x` of one format.
+pub(crate) fn turn(gpu: &Gpu, keep: f32, by: f32, all: Vec<(&Tensor, &mut OnGpu)>) {
+    fn add<N: Float>(gpu: &Gpu, keep: f32, by: f32, all: Vec<(&Tensor, &mut OnGpu)>) {
+        let x: Vec<View<'_, N>> = all.iter().map(|(x, _)| x.view()).collect();
+        let mut masters: Vec<_> = all.into_iter().map(|(_, master)| master.view_mut()).collect();
+        done(reduce::scale_and_add(gpu.stream(), &mut masters, keep, by, &x));
     }
-    in_format!(x.dtype(), add(gpu, master, keep, by, x));
+    if let Some((x, _)) = all.first() {
+        in_format!(x.dtype(), add(gpu, keep, by, all));
+    }
 }

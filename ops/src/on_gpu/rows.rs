@@ -1,7 +1,9 @@
 //! What goes through tokens or elements once: casts, sums, norms, SwiGLU, columns, the embedding.
 
 use half::bf16;
-use kernels::cuda::{Float, Gpu, View, ViewMut, elementwise, embedding, fp8, reduce, rms_norm};
+use kernels::cuda::{
+    Buffer, Float, Gpu, View, ViewMut, elementwise, embedding, fp8, reduce, rms_norm,
+};
 
 use super::{done, floats, make};
 use crate::{DType, Tensor, stored::scales_of};
@@ -9,7 +11,7 @@ use crate::{DType, Tensor, stored::scales_of};
 /// The same values in another format.
 pub(crate) fn cast(gpu: &Gpu, x: &Tensor, dtype: DType) -> Tensor {
     match (x.dtype(), dtype) {
-        (DType::F32, DType::Bf16) => narrowed(gpu, x.shape(), x.view()),
+        (DType::F32, DType::Bf16) => nearest::<bf16>(gpu, x.shape(), &[x.view()]).remove(0),
         (DType::Bf16, DType::F32) => {
             let mut y = make::<f32>(gpu, x.len());
             done(elementwise::widen(gpu.stream(), x.view(), y.view_mut()));
@@ -19,11 +21,12 @@ pub(crate) fn cast(gpu: &Gpu, x: &Tensor, dtype: DType) -> Tensor {
     }
 }
 
-/// Rounded to BF16.
-pub(crate) fn narrowed(gpu: &Gpu, shape: &[usize], x: View<'_, f32>) -> Tensor {
-    let mut y = make::<bf16>(gpu, x.len());
-    done(elementwise::nearest(gpu.stream(), &[x], &mut [y.view_mut()]));
-    floats(gpu, shape, y)
+/// Values of one shape, each rounded to a format.
+pub(crate) fn nearest<N: Float>(gpu: &Gpu, shape: &[usize], all: &[View<'_, f32>]) -> Vec<Tensor> {
+    let mut near: Vec<Buffer<N>> = all.iter().map(|x| make(gpu, x.len())).collect();
+    let mut to: Vec<_> = near.iter_mut().map(Buffer::view_mut).collect();
+    done(elementwise::nearest(gpu.stream(), all, &mut to));
+    near.into_iter().map(|y| floats(gpu, shape, y)).collect()
 }
 
 /// The sum of tensors of one shape, in their order.

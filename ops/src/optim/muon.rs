@@ -18,63 +18,76 @@ use kernels::{
 };
 
 use super::MuonClip;
-use crate::{DType, Floats, Tensor, on_gpu::optim as on_gpu, tensor::in_format};
+use crate::{DType, Floats, Place, Tensor, on_gpu::optim as on_gpu, tensor::in_format};
 
 impl MuonClip {
-    /// Adds a gradient to the momentum and returns what Newton-Schulz is to work on.
+    /// Adds gradients to their momenta and returns what Newton-Schulz is to work on, of each pair.
     ///
     /// Element by element, so slices give the bits of the whole.
     ///
     /// # Panics
     ///
-    /// If the two are in different places, or their lengths differ.
-    pub fn direction(&self, grad: &Floats, momentum: &mut Floats) -> Floats {
-        let ahead = match (grad, &mut *momentum) {
-            (Floats::Host(grad), Floats::Host(momentum)) => {
-                Floats::Host(look_ahead(momentum, self.momentum, grad))
+    /// If not all is in one place, the lengths of a pair differ, or, on a GPU, those of pairs.
+    pub fn directions(&self, mut all: Vec<(&Floats, &mut Floats)>) -> Vec<Floats> {
+        let ahead: Vec<Floats> = match all.first().map_or(Place::Host, |(grad, _)| grad.place()) {
+            Place::Host => {
+                let each = all.iter_mut().map(|(grad, momentum)| {
+                    look_ahead(momentum.host_mut(), self.momentum, grad.host())
+                });
+                each.map(Floats::Host).collect()
             }
-            (Floats::Gpu(grad), Floats::Gpu(momentum)) => {
-                let ahead =
-                    on_gpu::look_ahead(grad.gpu(), momentum.view_mut(), self.momentum, grad.view());
-                Floats::Gpu(ahead)
+            Place::Gpu(gpu) => {
+                let all = all.iter_mut().map(|(grad, m)| (grad.on_gpu(), m.on_gpu_mut())).collect();
+                let ahead = on_gpu::look_ahead(&gpu, self.momentum, all);
+                ahead.into_iter().map(Floats::Gpu).collect()
             }
-            _ => panic!("a gradient and a momentum in different places"),
         };
-        if self.nesterov { ahead } else { momentum.clone() }
+        if self.nesterov { ahead } else { all.iter().map(|(_, m)| (**m).clone()).collect() }
     }
 
-    /// Newton-Schulz on a whole direction, in the format that its products are taken in.
+    /// Newton-Schulz on whole directions of one shape, in the format that its products are taken
+    /// in.
     ///
     /// # Panics
     ///
-    /// If `shape` is no matrix of the direction's length.
-    pub fn orthogonal(&self, shape: &[usize], dtype: DType, direction: &Floats) -> Tensor {
+    /// If `shape` is no matrix of a direction's length, or they are in different places.
+    pub fn orthogonal(&self, shape: &[usize], dtype: DType, directions: &[&Floats]) -> Vec<Tensor> {
         let (rows, columns) = (shape[0], shape[1]);
-        match direction {
-            Floats::Host(direction) => {
-                let values = in_format!(dtype, newton_schulz(direction, rows, columns, self.steps));
-                Tensor::rounded(shape, values, dtype)
+        match Floats::place_of(directions) {
+            Place::Host => {
+                let each = directions.iter().map(|direction| {
+                    let g = direction.host();
+                    let values = in_format!(dtype, newton_schulz(g, rows, columns, self.steps));
+                    Tensor::rounded(shape, values, dtype)
+                });
+                each.collect()
             }
-            Floats::Gpu(own) => on_gpu::orthogonal(own.gpu(), own.view(), shape, self.steps, dtype),
+            Place::Gpu(gpu) => {
+                on_gpu::orthogonal(&gpu, &Floats::views(directions), shape, self.steps, dtype)
+            }
         }
     }
 
-    /// Moves rows of a master by the same rows of [`orthogonal`](Self::orthogonal); `shape` is
-    /// the whole matrix's.
-    pub fn turn(&self, shape: &[usize], lr: f32, orthogonal: &Tensor, master: &mut Floats) {
+    /// Moves rows of masters, each by the same rows of [`orthogonal`](Self::orthogonal); `shape` is
+    /// the whole matrices'.
+    ///
+    /// # Panics
+    ///
+    /// If not all is in one place, the lengths of a pair differ, or, on a GPU, those of pairs.
+    pub fn turn(&self, shape: &[usize], lr: f32, all: Vec<(&Tensor, &mut Floats)>) {
         fn turn<N: Number>(master: &mut [f32], keep: f32, by: f32, orthogonal: &Tensor) {
             scale_and_add(master, keep, by, orthogonal.numbers::<N>());
         }
         let size = self.update_rms * (shape[0].max(shape[1]) as f32).sqrt();
         let keep = 1.0 - lr * self.weight_decay;
         let by = -lr * size;
-        match master {
-            Floats::Host(master) => {
-                in_format!(orthogonal.dtype(), turn(master, keep, by, orthogonal));
-            }
-            Floats::Gpu(own) => {
-                let gpu = own.gpu().clone();
-                on_gpu::turn(&gpu, own.view_mut(), keep, by, orthogonal);
+        match all.first().map_or(Place::Host, |(_, master)| master.place()) {
+            Place::Host => all.into_iter().for_each(|(orthogonal, master)| {
+                in_format!(orthogonal.dtype(), turn(master.host_mut(), keep, by, orthogonal));
+            }),
+            Place::Gpu(gpu) => {
+                let all = all.into_iter().map(|(x, master)| (x, master.on_gpu_mut())).collect();
+                on_gpu::turn(&gpu, keep, by, all);
             }
         }
     }
@@ -117,14 +130,15 @@ mod tests {
                 let mut moved: Vec<Floats> =
                     directions.map(|of| momentum.part(of)).collect();
                 let direction = Floats::joined((0..holders).map(|at| {
-                    muon.direction(&grad.part(slice(at)), &mut moved[at])
+                    let grad = grad.part(slice(at));
+                    muon.directions(vec![(&grad, &mut moved[at])]).remove(0)
                 }));
                 momentum = Floats::joined(moved);
-                let orthogonal = muon.orthogonal(&shape, dtype, &direction);
+                let orthogonal = muon.orthogonal(&shape, dtype, &[&direction]).remove(0);
                 let turned = |at: usize| {
                     let part = orthogonal.rows(cut(at)..cut(at + 1));
                     let mut own = master.part(slice(at));
-                    muon.turn(&shape, 0.1, &part, &mut own);
+                    muon.turn(&shape, 0.1, vec![(&part, &mut own)]);
                     own
                 };
                 master = Floats::joined((0..holders).map(turned));

@@ -25,19 +25,19 @@ pub(super) struct Passing {
     own: Option<Vec<Floats>>,
 }
 
-/// What is reported of a joined gradient once all are there.
+/// What is reported of gradients that were joined at one time, once all others are there.
 #[derive(Debug)]
 pub(super) struct Joining {
-    parameter: usize,
+    /// Parameters, and hashes of their gradients if the cluster audits.
+    gradients: Vec<(usize, Option<Hash>)>,
     squares: SquaresOf,
-    hash: Option<Hash>,
 }
 
 impl Joining {
     /// Waits for a GPU, which the verdict does anyway.
-    fn known(self) -> Joined {
-        let Joining { parameter, squares, hash } = self;
-        Joined { parameter, squares: squares.known(), hash }
+    fn known(self) -> impl Iterator<Item = Joined> {
+        let each = self.gradients.into_iter().zip(self.squares.known());
+        each.map(|((parameter, hash), squares)| Joined { parameter, squares, hash })
     }
 }
 
@@ -72,6 +72,7 @@ impl Worker {
                 self.pass_on(parameter, slice);
             }
         }
+        self.report_joined();
     }
 
     /// Hands the own lane of a slice to the slice's holder.
@@ -115,23 +116,42 @@ impl Worker {
 
     /// Keeps the gradient of the own slice for the update.
     fn join(&mut self, parameter: usize, sum: Floats) {
-        let columns = self.brief.graph.parameters()[parameter].columns();
-        let first = self.holdings.owned(parameter).rows.start;
-        let squares = sum.squares(columns);
-        let hash = self.brief.audit.then(|| digest::of_rows(first, columns, &sum.to_host()));
         self.phase.done.joined += sum.bytes();
-        self.phase.reports.push(Joining { parameter, squares, hash });
         self.phase.joined.insert(parameter, sum);
+        self.phase.unmeasured.push(parameter);
         self.phase.unjoined = self.phase.unjoined.map(|count| count - 1);
-        self.report_joined();
     }
 
-    /// Reports once all gradients of own slices are joined, which includes the own lanes.
+    /// Begins to sum the squares of what has been joined since the last time, neighbours of one
+    /// length together.
+    fn measure(&mut self) {
+        let brief = self.brief.clone();
+        let joined = &self.phase.joined;
+        let columns = |parameter: &usize| brief.graph.parameters()[*parameter].columns();
+        let extents = |parameter: &usize| (joined[parameter].len(), columns(parameter));
+        let unmeasured = std::mem::take(&mut self.phase.unmeasured);
+        for alike in unmeasured.chunk_by(|a, b| extents(a) == extents(b)) {
+            let columns = columns(&alike[0]);
+            let sums: Vec<&Floats> = alike.iter().map(|parameter| &joined[parameter]).collect();
+            let squares = Floats::squares(&sums, columns);
+            let hash = |(parameter, sum): (&usize, &&Floats)| {
+                let first = self.holdings.owned(*parameter).rows.start;
+                let hash = brief.audit.then(|| digest::of_rows(first, columns, &sum.to_host()));
+                (*parameter, hash)
+            };
+            let gradients = alike.iter().zip(&sums).map(hash).collect();
+            self.phase.reports.push(Joining { gradients, squares });
+        }
+    }
+
+    /// Reports once all gradients of own slices are joined, which includes the own lanes; begins to
+    /// sum the squares of those that are.
     pub(super) fn report_joined(&mut self) {
+        self.measure();
         if self.phase.unjoined == Some(0) {
             self.phase.unjoined = None;
             let gradients = std::mem::take(&mut self.phase.reports);
-            let gradients = gradients.into_iter().map(Joining::known).collect();
+            let gradients = gradients.into_iter().flat_map(Joining::known).collect();
             self.note_part(Part::Reduce);
             self.post().report(Report::Joined { from: self.me, gradients });
         }

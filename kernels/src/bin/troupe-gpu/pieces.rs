@@ -1,5 +1,5 @@
-//! Kernels that take many pieces at a time: each piece has the bits of the CPU, or those that it has
-//! alone, whatever stands beside it.
+//! Kernels that take many pieces at a time: each piece has the bits of the CPU, or those that it
+//! has alone, whatever stands beside it.
 
 use half::bf16;
 use kernels::{
