@@ -1,6 +1,6 @@
 // The parts of Newton-Schulz that are no products: the matrix over its norm, and the transpose that
-// a tall matrix is worked on as. `X <- a X + (b A + c A^2) X` itself is three products that add to
-// what stands in their outputs; see cuda/newton_schulz.rs.
+// a tall matrix is worked on as. `X <- a X + (b A + c A^2) X` itself is three products that add
+// what stands elsewhere or in their outputs; see cuda/newton_schulz.rs.
 
 // x[i] = values[i] / (norm + 1e-7), rounded to the format of products; the square of the norm is
 // what `squares_join` wrote, piece after piece. All threads take the root for themselves.

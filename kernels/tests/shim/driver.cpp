@@ -4,8 +4,9 @@
 // module is a library that the emulation of NVRTC has compiled, with its length before it. Each of
 // TROUPE_SHIM_DEVICES devices (1, at most 8) has TROUPE_SHIM_MEMORY bytes (1 GiB) and is of
 // TROUPE_SHIM_ARCH (90); if TROUPE_SHIM_FAULT is `untold`, ThreadSanitizer hears nothing of streams
-// that wait for events. Nothing here is or resembles a GPU: what it shows is that calls come in a
-// lawful order with lawful arguments.
+// that wait for events. Where TROUPE_SHIM_CALLS is set, how often each call was made that takes a
+// host time (launches by kernel, copies, products, events, waits) is told at exit. Nothing here is
+// or resembles a GPU: what it shows is that calls come in a lawful order with lawful arguments.
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -13,6 +14,26 @@
 #include <string>
 
 #include "memory.h"
+
+// How often each call was made.
+struct Calls {
+    std::mutex lock;
+    std::map<std::string, uint64_t> by_name;
+
+    void count(const std::string& name) {
+        std::lock_guard<std::mutex> held(lock);
+        ++by_name[name];
+    }
+
+    ~Calls() {
+        if (getenv("TROUPE_SHIM_CALLS") == nullptr) return;
+        for (const auto& [name, times] : by_name) {
+            fprintf(stderr, "calls: %llu %s\n", (unsigned long long)times, name.c_str());
+        }
+    }
+};
+
+static Calls calls;
 
 struct Event {
     std::shared_ptr<Records> records = std::make_shared<Records>();
@@ -32,6 +53,7 @@ struct Leftovers {
 };
 
 struct Function {
+    std::string name;
     shim::Work* (*prepare)(void**);
     uint32_t most_shared = 48 * 1024;
 };
@@ -122,6 +144,7 @@ API int cuMemFreeHost(void* at) {
 }
 
 static int copy(void* to, const void* from, size_t bytes, Stream* stream) {
+    calls.count("copy");
     stream->push([=] { shim::copy_bytes(to, from, bytes); });
     return SUCCESS;
 }
@@ -131,6 +154,7 @@ API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, Stream
     if (ready() != SUCCESS) return ready();
     if (!is_allocated(to, bytes)) return INVALID_VALUE;
     if (is_pinned(from, bytes)) return copy((void*)to, from, bytes, stream);
+    calls.count("copy");
     // Of memory that is not pinned the driver has a copy before it returns.
     auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
     stream->push([=] { shim::copy_bytes((void*)to, staged->data(), bytes); });
@@ -154,6 +178,7 @@ API int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream* 
     HostCall call;
     if (ready() != SUCCESS) return ready();
     if (!is_allocated(to, bytes)) return INVALID_VALUE;
+    calls.count("fill");
     stream->push([=] { shim::fill_bytes((void*)to, value, bytes); });
     return SUCCESS;
 }
@@ -178,6 +203,7 @@ API int cuStreamDestroy_v2(Stream* stream) {
 
 API int cuStreamSynchronize(Stream* stream) {
     HostCall call;
+    calls.count("wait of the host");
     stream->drain();
     return ready();
 }
@@ -209,6 +235,7 @@ API int cuEventDestroy_v2(Event* event) {
 
 API int cuEventRecord(Event* event, Stream* stream) {
     HostCall call;
+    calls.count("event");
     auto records = event->records;
     shim::Unseen unseen;
     std::lock_guard<std::mutex> held(records->lock);
@@ -225,6 +252,7 @@ static uint64_t last_record(Records& records) {
 
 API int cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
     HostCall call;
+    calls.count("wait of a stream");
     auto records = event->records;
     uint64_t record = last_record(*records);
     const char* fault = getenv("TROUPE_SHIM_FAULT");
@@ -247,6 +275,7 @@ API int cuEventQuery(Event* event) {
 
 API int cuEventSynchronize(Event* event) {
     HostCall call;
+    calls.count("wait of the host");
     event->records->wait(last_record(*event->records));
     return ready();
 }
@@ -291,7 +320,7 @@ API int cuModuleGetFunction(Function** function, Module* module, const char* nam
     void* symbol = dlsym(module->library, ("prepare_" + std::string(name)).c_str());
     if (symbol == nullptr) return NOT_FOUND;
     Function*& known = functions[symbol];
-    if (known == nullptr) known = new Function{(shim::Work * (*)(void**)) symbol};
+    if (known == nullptr) known = new Function{name, (shim::Work * (*)(void**)) symbol};
     *function = known;
     return SUCCESS;
 }
@@ -327,6 +356,7 @@ API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, uns
     std::shared_ptr<shim::Work> work(function->prepare(arguments));
     if (threads > work->most_threads) return 701;
     if (shared > function->most_shared) return INVALID_VALUE;
+    calls.count("launch of " + function->name);
     stream->push([=] { launched(*work, how); });
     return SUCCESS;
 }
@@ -334,6 +364,7 @@ API int cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, uns
 // For the emulation of cuBLASLt, whose work is queued like any other.
 API int troupe_shim_push(Stream* stream, std::function<void()>* work) {
     if (ready() != SUCCESS) return 14;
+    calls.count("work of a library");
     stream->push(*work);
     return 0;
 }
