@@ -195,7 +195,7 @@ DEVICE void put_two(float2 x, Bf16* to, u32 n) {
 }
 
 // Writes what becomes of the tile's sums, rounded once.
-template <typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile) {
+template <bool IS_SUM, typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile) {
     u32 lane = lane_of_warp();
     u64 col = tile.col + left_of_warp() + lane % 4 * 2;
 #pragma unroll
@@ -210,15 +210,18 @@ template <typename N> DEVICE void put_tile(const Sums& sums, const Tile<N>& tile
             bool is_there = row < tile.rows && col + 8 * i < tile.cols;
             u64 left = is_there ? tile.cols - col - 8 * i : 0;
             there[i] = left < 2 ? (u32)left : 2;
-            u32 read = tile.blend.keep == 0.0f ? 0 : there[i];
+            u32 read = IS_SUM || tile.blend.keep == 0.0f ? 0 : there[i];
             before[i] = two_at(tile.blend.base + at + 8 * i, read);
         }
 #pragma unroll
         for (u32 i = 0; i < 8; ++i) {
             const float(&own)[4] = sums[half / 2][i];
-            float first = tile.blend.of(before[i].x, own[half % 2 * 2]);
-            float second = tile.blend.of(before[i].y, own[half % 2 * 2 + 1]);
-            put_two(make_float2(first, second), tile.y + at + 8 * i, there[i]);
+            float2 sum = make_float2(own[half % 2 * 2], own[half % 2 * 2 + 1]);
+            if constexpr (!IS_SUM) {
+                sum.x = tile.blend.of(before[i].x, sum.x);
+                sum.y = tile.blend.of(before[i].y, sum.y);
+            }
+            put_two(sum, tile.y + at + 8 * i, there[i]);
         }
     }
 }
@@ -228,7 +231,11 @@ DEVICE void multiply(const Tile<N>& tile, u8* shared) {
     Sums sums = {};
     u64 high = (tile.rows - tile.row + 31) / 32;
     multiply_tile<A_ALONG, B_ALONG>(tile, high, (Number*)shared, sums);
-    put_tile(sums, tile);
+    if (tile.blend.is_sum()) {
+        put_tile<true>(sums, tile);
+    } else {
+        put_tile<false>(sums, tile);
+    }
 }
 
 KERNEL(128, grouped_forward, const __grid_constant__ Groups groups, u32 count, const Number* x,

@@ -200,7 +200,8 @@ DEVICE u32 blended(const Blend<Bf16>& blend, u32 before, float low, float high) 
 
 // Writes what becomes of this thread's sums, of which it has two neighbours in every eight columns:
 // turned, each lane has eight neighbours, 16 bytes, and all four two sectors.
-DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
+template <bool IS_SUM>
+DEVICE void put_rows(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
     const Blend<Bf16>& blend = tile.blend;
     u64 col = tile.col + 8 * (lane_of_warp() % 4);
     bool are_eights = tile.cols % 8 == 0 && is_aligned(tile.y, 16) && is_aligned(blend.base, 16);
@@ -209,18 +210,19 @@ DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
         u32 there = row < tile.rows ? at_most(col, tile.cols, WIDE) : 0;
         Bf16* to = tile.y + row * tile.cols + col;
         uint4 before[WIDE / 32] = {};
-        if (blend.keep != 0.0f) {
+        if (!IS_SUM && blend.keep != 0.0f) {
             get_base(blend.base + row * tile.cols + col, there, are_eights, before);
         }
 #pragma unroll
         for (u32 i = 0; i < WIDE / 8; i += 4) {
             const uint4& old = before[i / 4];
             u32 pairs[4] = {old.x, old.y, old.z, old.w};
-            if (blend.keep != 0.0f) turn_pairs(pairs);
+            if (!IS_SUM && blend.keep != 0.0f) turn_pairs(pairs);
 #pragma unroll
             for (u32 j = 0; j < 4; ++j) {
                 const float(&own)[4] = sums[i + j];
-                pairs[j] = blended(blend, pairs[j], own[2 * below], own[2 * below + 1]);
+                float low = own[2 * below], high = own[2 * below + 1];
+                pairs[j] = IS_SUM ? pair_of(low, high) : blended(blend, pairs[j], low, high);
             }
             turn_pairs(pairs);
             if (are_eights) {
@@ -233,6 +235,14 @@ DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
                 if (8 * i + j < there) to[8 * i + j].bits = (u16)(pairs[j / 2] >> j % 2 * 16);
             }
         }
+    }
+}
+
+DEVICE void put_sums(const Sums& sums, const Tile<Bf16>& tile, u64 row) {
+    if (tile.blend.is_sum()) {
+        put_rows<true>(sums, tile, row);
+    } else {
+        put_rows<false>(sums, tile, row);
     }
 }
 

@@ -37,6 +37,11 @@ template <typename N> struct Blend {
     const N* base;
     float keep, by;
 
+    // Whether they stay what they are, as those of experts do.
+    DEVICE bool is_sum() const {
+        return keep == 0.0f && by == 1.0f;
+    }
+
     DEVICE float of(float before, float sum) const {
         sum *= by;
         return keep == 0.0f ? sum : fmaf(keep, before, sum);
