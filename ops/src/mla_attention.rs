@@ -28,7 +28,8 @@ use crate::{
 /// each. Rotary pairs are neighbours, `(2i, 2i+1)`, as in the released weights.
 /// Saves its inputs, its output and the log-sum-exp of each (token, head) for `I`, which recomputes
 /// the rest; `t x t` is never held. The output, which the projection behind it keeps anyway, spares
-/// GPUs a pass: `sum_u a da` is the sum over columns of `y dy`. Observes the largest softmax input of each head.
+/// GPUs a pass: `sum_u a da` is the sum over columns of `y dy`. Observes the largest softmax input
+/// of each head.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MlaAttention {

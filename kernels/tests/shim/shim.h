@@ -71,6 +71,7 @@ static inline int __ffs(uint32_t x) {
     return __builtin_ffs((int)x);
 }
 
+#include "watched.h"
 #include "block.h"
 #include "warpgroup.h"
 
