@@ -289,7 +289,7 @@ fn the_script_for_a_machine_with_a_gpu_checks_and_does_not_time_an_emulation() {
     let mut command = Command::new("bash");
     command.arg(script).arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("LD_LIBRARY_PATH", &emulation.folder);
-    command.env("TROUPE_KERNELS", emulation.folder.join("kernels"));
+    command.env("XDG_CACHE_HOME", &emulation.folder);
     let output = finished(command);
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -11,7 +11,6 @@ use std::{
 pub const PLAIN: &str = "";
 
 /// Fibers and streams that ThreadSanitizer watches.
-#[allow(dead_code, reason = "not every crate watches")]
 pub const WATCHED: &str = "-fsanitize=thread -DSHIM_WATCHED";
 
 /// The libraries, built if they are not there, and the folder that they are in.
@@ -91,8 +90,7 @@ impl Emulation {
         command.env("LD_LIBRARY_PATH", &self.folder);
         // What one emulation has compiled is of no use to another.
         command.env("XDG_CACHE_HOME", &self.folder);
-        command.env("TROUPE_KERNELS", self.folder.join("kernels"));
-        if self.flags.contains("-fsanitize=thread") {
+        if self.flags == WATCHED {
             let library = Command::new("g++").arg("-print-file-name=libtsan.so").output().unwrap();
             let library = String::from_utf8(library.stdout).unwrap();
             command.env("LD_PRELOAD", fs::canonicalize(library.trim()).unwrap());

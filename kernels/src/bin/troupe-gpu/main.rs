@@ -82,8 +82,7 @@ fn usage() -> ExitCode {
 }
 
 fn opened() -> Result<Device, DeviceError> {
-    let folder = std::env::var_os("TROUPE_KERNELS").map(Into::into);
-    let device = Device::open(0, folder.or_else(Compiler::usual_folder).as_deref())?;
+    let device = Device::open(0, Compiler::usual_folder().as_deref())?;
     let found = device.found();
     println!("{}, {}, {} MiB", found.name, found.architecture(), found.memory >> 20);
     Ok(device)
